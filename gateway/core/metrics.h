@@ -1,0 +1,55 @@
+/*
+ * metrics.h - counters, gauges and histograms in shared memory, one slot per worker.
+ *
+ * The region is mapped before the workers are forked. Each worker writes only its own slot, without
+ * locks (64-bit stores, relaxed); a scrape in any worker sums all slots. A slot belongs to a worker's
+ * number, not to its process, so counts survive a restart; gauges are zeroed by the new process.
+ * A family keeps at most METRICS_SERIES_PER_FAMILY label sets; further ones go to one series whose
+ * labels are all "other".
+ */
+#pragma once
+
+#include "gateway/core/buf.h"
+#include "gateway/core/err.h"
+#include "gateway/core/slice.h"
+
+#include <stdint.h>
+
+#define METRICS_SERIES_PER_FAMILY 256u
+
+enum metric {
+#define X(id, name, kind, labels, divisor, buckets, help) id,
+#include "gateway/core/metrics.def"
+#undef X
+    METRIC_COUNT
+};
+
+struct metric_series; /* one label set in this worker's slot; valid for the process's life */
+
+/* Maps memory for n_workers slots. Before forking. */
+enum gw_err metrics_init(unsigned n_workers) MUST_CHECK;
+void metrics_deinit(void);
+
+/* Says which slot this process writes; zeroes its gauges. Until called, slot 0 is used. */
+void metrics_attach(unsigned worker);
+
+/* The series of a family with these label values, in the order of the family's label names; made if
+ * new. Values are cut at 64 bytes. Never NULL. Keep the pointer where the same labels come again:
+ * the look-up hashes. */
+struct metric_series *metrics_series(enum metric m, const struct slice *values);
+
+/* The same with C strings, for up to three labels (unused ones are ignored). */
+struct metric_series *metrics_get(enum metric m, const char *a, const char *b, const char *c);
+
+void metrics_add(struct metric_series *s, int64_t delta);
+void metrics_set(struct metric_series *s, int64_t value);
+void metrics_observe_us(struct metric_series *s, uint64_t us);
+
+/* One-off forms for families without labels. */
+void metrics_inc(enum metric m);
+
+/* This worker's value of a series, for tests and the admin routes. */
+int64_t metrics_value(const struct metric_series *s);
+
+/* All families in Prometheus text format 0.0.4, summed over workers. */
+void metrics_render(struct buf *out);

@@ -1,0 +1,25 @@
+/*
+ * offload.h - a small pool of threads for system calls and hashing that would stall the loop.
+ *
+ * work() runs on a pool thread and may touch only what it was given; done() runs on the loop.
+ */
+#pragma once
+
+#include "gateway/core/err.h"
+#include "gateway/core/op.h"
+
+/* Starts n threads (1..8) with at most max_queued jobs waiting. After loop_init(). */
+enum gw_err offload_init(unsigned n_threads, unsigned max_queued) MUST_CHECK;
+
+/* Waits for running jobs, drops waiting ones (their drop() runs), joins the threads. */
+void offload_deinit(void);
+
+/*
+ * Queues work(arg). done(arg) runs on the loop when it has finished. If the operation is cancelled
+ * drop(arg) runs instead, on the loop, once no thread uses arg any more; so exactly one of the two
+ * frees arg. Returns NULL when the queue is full or memory is out: nothing was taken over.
+ */
+struct op *offload_run(void (*work)(void *), void (*done)(void *), void (*drop)(void *), void *arg);
+
+/* Jobs waiting, for the metrics. */
+unsigned offload_queued(void);
