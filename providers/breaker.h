@@ -1,0 +1,57 @@
+/*
+ * breaker.h - the circuit breaker of one provider. Pure: time is an argument, no I/O.
+ *
+ *            failures == threshold              now >= opened + recovery
+ *     CLOSED ---------------------> OPEN -------------------------------> HALF_OPEN
+ *        ^                            ^                                      |  |
+ *        |                            '------------- probe fails -----------'  |
+ *        '---------------------------------- probe succeeds -------------------'
+ *
+ * A half-open breaker admits `probes` calls at once; all others are refused. A probe that ends
+ * without a verdict (client left, the request itself was bad) gives its place back.
+ * Source of the pattern: M. Nygard, "Release It!", ch. 5.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum breaker_state { BREAKER_CLOSED, BREAKER_HALF_OPEN, BREAKER_OPEN };
+enum breaker_verdict { BREAKER_SUCCESS, BREAKER_FAILURE, BREAKER_NEUTRAL };
+
+struct breaker_config {
+    unsigned failure_threshold; /* >= 1 */
+    uint64_t recovery_us;
+    unsigned probes; /* >= 1 */
+};
+
+struct breaker {
+    enum breaker_state state;
+    unsigned failures; /* consecutive, while closed */
+    unsigned probing;  /* probes out */
+    uint64_t opened_us;
+    uint64_t epoch;    /* changes at each change of state; late verdicts of an earlier one are ignored */
+    /* totals, for the admin route */
+    uint64_t n_success, n_failure, n_rejected, n_opened;
+};
+
+/* What breaker_allow() gave; handed back with the verdict. */
+struct breaker_pass {
+    uint64_t epoch;
+    bool probe;
+};
+
+void breaker_init(struct breaker *b);
+/* May a call go out now? Turns OPEN into HALF_OPEN when its time has come. */
+bool breaker_allow(struct breaker *b, const struct breaker_config *c, uint64_t now_us,
+                   struct breaker_pass *ret_pass);
+/* The call's outcome. Returns true when the state changed. */
+bool breaker_report(struct breaker *b, const struct breaker_config *c, struct breaker_pass pass,
+                    enum breaker_verdict v, uint64_t now_us);
+/* Closes it at once (operator, or the shared key was deleted). True when the state changed. */
+bool breaker_reset(struct breaker *b);
+/* Takes over a state from outside (shared in Redis). True when the state changed. */
+bool breaker_force(struct breaker *b, enum breaker_state state, uint64_t opened_us);
+/* Microseconds until a probe may go out; 0 when not open. */
+uint64_t breaker_retry_in_us(const struct breaker *b, const struct breaker_config *c, uint64_t now_us);
+const char *breaker_state_name(enum breaker_state s); /* "closed", "half_open", "open" */

@@ -1,0 +1,147 @@
+/*
+ * dialect.h - one provider wire format: translation between it and convo.h, both ways. No sockets.
+ *
+ * The wire facts are in shared/PEERS.md, section 3.6 to 3.11. What a dialect cannot carry it refuses
+ * (GW_EUNSUPPORTED with the field) when leaving it out would change the answer's meaning, or lists as
+ * dropped (convo_report) when it would not.
+ */
+#pragma once
+
+#include "gateway/core/arena.h"
+#include "gateway/core/buf.h"
+#include "gateway/core/err.h"
+#include "gateway/core/json.h"
+#include "providers/convo.h"
+#include "providers/registry.h"
+#include "providers/sse.h"
+
+struct dialect_header {
+    struct slice name, value;
+};
+
+#define DIALECT_MAX_HEADERS 8u
+
+/* What goes to the provider, beside what the registry's provider row adds. */
+struct dialect_request {
+    struct slice path; /* appended to the base URL, begins with '/' */
+    struct dialect_header headers[DIALECT_MAX_HEADERS]; /* the credential is among them */
+    unsigned n_headers;
+    struct buf *body; /* the caller's buffer, appended to */
+};
+
+/* What a non-2xx answer says. */
+struct dialect_error {
+    enum gw_err err;      /* GW_EUPREJECT (the caller's fault), GW_EUPAUTH, GW_EUPRATE, GW_EUPSTREAM (5xx, 529),
+                             GW_EMODEL (the vendor knows no such model), GW_ETOOBIG */
+    int status;           /* status to show to the client: the vendor's for GW_EUPREJECT (400, 404, 413, 422) */
+    struct slice message; /* the vendor's text, in the arena; empty when there was none */
+    struct slice code, param, type; /* vendor's words, may be empty */
+};
+
+struct dialect_embed_request {
+    struct slice model;
+    const struct slice *inputs; /* texts */
+    unsigned n_inputs;
+    int64_t dimensions; /* 0 = not given */
+    bool base64;        /* the client wants encoding_format base64 */
+    struct slice user;
+};
+
+/* One vector: raw JSON array text, or base64 text of little-endian floats when is_base64. */
+struct dialect_embedding {
+    struct slice value;
+    bool is_base64;
+};
+
+struct dialect_embed_answer {
+    struct slice model;
+    struct dialect_embedding *vectors;
+    unsigned n;
+    struct convo_usage usage;
+};
+
+/* State of decoding one answer stream; lives in the arena. */
+struct dialect_decoder;
+/* State of encoding one answer stream towards a client; lives in the arena. */
+struct dialect_encoder;
+
+struct dialect {
+    const char *name; /* "openai", "anthropic", "google" */
+
+    /* --- towards the provider ----------------------------------------------------------------- */
+
+    /* Writes the request for `m`. GW_EUNSUPPORTED (report filled in), GW_EBADREQ, GW_ENOMEM. */
+    enum gw_err (*encode_request)(const struct convo *c, const struct registry_model *m,
+                                  struct dialect_request *out, struct convo_report *rep);
+    /* Path and headers alone, for a body passed through in the same dialect. */
+    enum gw_err (*pass_request)(struct arena *a, const struct registry_model *m, bool stream,
+                                struct dialect_request *out);
+    /* A whole 2xx answer as events. GW_EUPBAD when it is not one. */
+    enum gw_err (*decode_answer)(struct arena *a, struct slice body, convo_event_fn fn, void *arg);
+    /* A stream: one decoder, one call per SSE event. After the last, dialect_decoder says through the
+     * events whether END was seen. GW_EUPBAD on garbage that cannot be skipped; unknown events, fields and stop
+     * reasons are never an error; a single unparsable data line is GW_EUPBAD. */
+    struct dialect_decoder *(*decoder_new)(struct arena *a);
+    enum gw_err (*decode_event)(struct dialect_decoder *d, const struct sse_event *ev,
+                                convo_event_fn fn, void *arg);
+    /* The provider closed the connection cleanly: emits what was held back (Google has no terminal
+     * event, its END comes here if a finishReason was seen). */
+    enum gw_err (*decode_end)(struct dialect_decoder *d, convo_event_fn fn, void *arg);
+    /* An error answer; never fails. */
+    void (*decode_error)(struct arena *a, int status, struct slice body, struct dialect_error *ret);
+
+    /* Embeddings; NULL when the dialect has none. */
+    enum gw_err (*encode_embed)(struct arena *a, const struct dialect_embed_request *r,
+                                const struct registry_model *m, struct dialect_request *out,
+                                struct convo_report *rep);
+    enum gw_err (*decode_embed)(struct arena *a, struct slice body, struct dialect_embed_answer *ret);
+
+    /* --- towards the client; NULL until the dialect has a surface of its own --------------------- */
+
+    /* A request body, already parsed strictly. GW_EBADREQ / GW_ESCHEMA with the report's field, GW_ENOMEM. */
+    enum gw_err (*decode_request)(struct arena *a, struct json root, struct convo **ret,
+                                  struct convo_report *rep);
+    /* A whole answer. `model_shown`: the model name to put in. */
+    void (*encode_answer)(const struct convo_answer *ans, struct slice model_shown, uint64_t wall_s,
+                          struct buf *out);
+    /* A stream. Events in, bytes of whole SSE events appended to `out`. CONVO_EV_ERROR writes the in-band error
+     * and nothing after it; CONVO_EV_END writes the terminal event. */
+    struct dialect_encoder *(*encoder_new)(struct arena *a, const struct convo *c,
+                                           struct slice model_shown, uint64_t wall_s);
+    enum gw_err (*encode_event)(struct dialect_encoder *e, const struct convo_event *ev,
+                                struct buf *out);
+};
+
+extern const struct dialect dialect_openai, dialect_anthropic, dialect_google;
+
+/* By name, or NULL. */
+const struct dialect *dialect_find(struct slice name);
+
+/* --- OpenAI pass-through: what must be known of a body that is relayed (dialect/openai_pass.c) ----- */
+
+/*
+ * Rewrites an OpenAI chat body for an OpenAI-dialect target, changing nothing but: `model` becomes the
+ * target's name, stream_options.include_usage is set on streams, `fallbacks` (ours) is taken out, and
+ * max_tokens/max_completion_tokens is renamed only when the provider row demands it. All other bytes are copied.
+ */
+enum gw_err openai_pass_body(struct json root, const struct registry_model *m, bool stream,
+                             struct buf *out);
+
+/* What one relayed OpenAI stream event is. */
+struct openai_pass_info {
+    bool done;       /* data: [DONE] */
+    bool error;      /* an in-band error object; message in text */
+    bool usage_only; /* choices is [] and usage is there: hidden unless the client asked */
+    bool has_content; /* a good first event: the stream is alive */
+    bool has_usage;
+    bool finish;     /* a finish_reason was in it */
+    struct convo_usage usage;
+    struct slice text;
+};
+
+/* Looks at one event's data without building a tree; `scratch` arena is used only when usage or an error
+ * must be read. GW_EUPBAD when it is no JSON object and not [DONE]. */
+enum gw_err openai_pass_event(struct slice data, struct arena *scratch, struct openai_pass_info *ret);
+
+/* Usage of a whole OpenAI answer, and whether it looks like one (GW_EUPBAD otherwise). */
+enum gw_err openai_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret);

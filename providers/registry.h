@@ -1,0 +1,139 @@
+/*
+ * registry.h - the providers, models and aliases of conf/models_registry.yaml, and how a model name of
+ * a request becomes an ordered list of targets.
+ *
+ *     providers:
+ *       groq:
+ *         dialect: openai                # openai | anthropic | google
+ *         base_url: https://api.groq.com/openai/v1
+ *         base_url_env: GROQ_BASE_URL    # replaces base_url when set
+ *         api_key_env: GROQ_API_KEY      # a provider without its key is not offered
+ *         key_optional: false            # true: works without a key (ollama)
+ *         headers: {x-name: value}       # sent with each call
+ *         max_tokens_field: max_tokens   # openai dialect: max_tokens | max_completion_tokens
+ *         open_models: true              # names not listed under models are passed on as they are
+ *         embeddings: true
+ *         circuit_breaker: {failure_threshold: 5, recovery_timeout_s: 60}
+ *     models:
+ *       - id: openai/gpt-4o-mini         # provider/model
+ *         context_tokens: 128000
+ *         max_output_tokens: 16384
+ *         capabilities: [vision, pdf, tools, json_schema, reasoning, embeddings, audio]
+ *         prices: {input: 0.15, output: 0.60, cache_read: 0.075, cache_write: 0.15}   # USD / 1M tokens
+ *         quirks: [adaptive_thinking]    # words the provider's dialect reads (dialect.h)
+ *     aliases:
+ *       - name: fast
+ *         strategy: priority             # priority | weighted | least-latency | cheapest
+ *         targets:
+ *           - {model: groq/llama-3.1-8b-instant, weight: 3}
+ *           - {model: openai/gpt-4o-mini}
+ *
+ * A registry belongs to one configuration snapshot and is immutable; what changes (breakers,
+ * latencies, connections) hangs off the provider's name in provider.h and survives a reload.
+ */
+#pragma once
+
+#include "gateway/core/arena.h"
+#include "gateway/core/conf.h"
+#include "gateway/core/slice.h"
+#include "providers/breaker.h"
+#include "providers/select.h"
+
+#include <stdint.h>
+
+struct dialect;
+
+#define REGISTRY_MAX_TARGETS 16u
+
+struct registry_header {
+    struct slice name, value;
+};
+
+struct registry_provider {
+    struct registry_provider *next;
+    const char *name;
+    const struct dialect *dialect;
+    struct slice base_url; /* without a slash at the end */
+    struct slice api_key;  /* secret; empty = none */
+    bool key_optional, open_models, has_embeddings;
+    bool enabled; /* has its key, or needs none */
+    bool use_max_completion_tokens;
+    const struct registry_header *headers;
+    unsigned n_headers;
+    struct breaker_config breaker;
+};
+
+/* Prices in nano-USD per token, which is USD per million tokens times 1000; -1 = unknown. */
+struct registry_prices {
+    int64_t input, output, cache_read, cache_write;
+};
+
+enum { /* capabilities; the first six are the CONVO_NEEDS_ bits of convo.h */
+    REGISTRY_CAN_VISION = 1, REGISTRY_CAN_PDF = 2, REGISTRY_CAN_TOOLS = 4, REGISTRY_CAN_SCHEMA = 8,
+    REGISTRY_CAN_REASONING = 16, REGISTRY_CAN_AUDIO = 32, REGISTRY_CAN_EMBED = 64
+};
+
+struct registry_model {
+    struct registry_model *next;
+    struct slice id;   /* "provider/model" */
+    struct slice name; /* the provider's own name of it */
+    const struct registry_provider *provider;
+    int64_t context_tokens, max_output_tokens; /* 0 = unknown */
+    unsigned capabilities;
+    bool listed; /* false: made up for a name passed on to an open provider; it can do anything */
+    struct registry_prices prices;
+    const struct slice *quirks;
+    unsigned n_quirks;
+};
+
+struct registry_target {
+    const struct registry_model *model;
+    unsigned weight; /* >= 1 */
+};
+
+struct registry_alias {
+    struct registry_alias *next;
+    struct slice name;
+    enum select_strategy strategy;
+    struct registry_target targets[REGISTRY_MAX_TARGETS];
+    unsigned n_targets;
+};
+
+struct registry {
+    struct arena *arena;
+    struct registry_provider *providers;
+    struct registry_model *models;
+    struct registry_alias *aliases;
+    char price_version[17]; /* first 16 hex digits of SHA-256 over the price table */
+};
+
+/* Reads c->models; without a file the built-in providers (openai, anthropic, google, groq, ollama with
+ * the URLs of SPEC 1, all open) are there. Adds every problem found; NULL only out of memory. */
+struct registry *registry_load(const struct conf *c, struct problems *ps);
+struct registry *registry_free(struct registry *r);
+
+/* The list for one request. */
+struct registry_route {
+    enum select_strategy strategy;
+    struct registry_target targets[REGISTRY_MAX_TARGETS];
+    unsigned n_targets;
+};
+
+/*
+ * Resolves a model name: an alias, "provider/model" (split at the first slash), or a bare name that
+ * exactly one listed model has. Models made up for open providers live in `arena`. GW_EMODEL when
+ * there is no such model or its provider is not enabled (*ret_why says which), GW_ENOMEM.
+ */
+enum gw_err registry_resolve(const struct registry *r, struct arena *arena, struct slice name,
+                             struct registry_route *ret, struct slice *ret_why) MUST_CHECK;
+
+/* Appends the targets of a further name (the request's own `fallbacks`); duplicates are left out. */
+enum gw_err registry_append(const struct registry *r, struct arena *arena, struct slice name,
+                            struct registry_route *route, struct slice *ret_why) MUST_CHECK;
+
+const struct registry_provider *registry_provider(const struct registry *r, struct slice name);
+bool registry_has_quirk(const struct registry_model *m, const char *word);
+
+/* Cost in nano-USD, or -1 when a price that is needed is unknown. */
+struct convo_usage;
+int64_t registry_cost(const struct registry_model *m, const struct convo_usage *u);
