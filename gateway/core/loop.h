@@ -30,11 +30,15 @@ void loop_run(void);
 /* Runs one turn; waits for events if nothing is due. For tests. */
 void loop_turn(void);
 
-/* Makes loop_run() return after the present turn. */
+/* Makes loop_run() return after the present turn (at once when it is not running yet). Calls that
+ * are still deferred run before it returns. */
 void loop_stop(void);
 
-/* Monotonic microseconds. Read once per turn and then constant until the turn ends, so that all
- * decisions of a turn agree. Outside loop_run() it is read at each call. */
+/* True inside a turn: in callbacks, deferred calls and hooks. */
+bool loop_in_turn(void);
+
+/* Monotonic microseconds. Read at the first call in a turn and then constant until the turn ends,
+ * so that all decisions of a turn agree. Outside a turn it is read at each call. */
 uint64_t loop_now_us(void);
 
 /* Monotonic microseconds, read now; for measuring inside a turn. Any thread. */
@@ -44,14 +48,17 @@ uint64_t loop_clock_us(void);
  * validity). Any thread. */
 uint64_t loop_wall_us(void);
 
-/* Names what runs now (a string literal), for the watchdog and the slow-turn log line. */
+/* Names what runs now (a string literal), for the watchdog and the slow-turn log line. libevent
+ * says nothing before it runs callbacks, so a turn's length counts from the first of: this,
+ * loop_now_us(), loop_defer(), a loop timer or loop signal. Every callback on a descriptor begins
+ * with this call. */
 void loop_place(const char *literal);
 
 /* --- deferred calls ------------------------------------------------------------------------- */
 
 /* Embedded in the object to be ended. Zero-initialised means not queued. */
 struct loop_deferred {
-    STAILQ_ENTRY(loop_deferred) link;
+    TAILQ_ENTRY(loop_deferred) link;
     void (*fn)(void *arg);
     void *arg;
     bool queued;
@@ -78,35 +85,42 @@ struct loop_timer {
     void *arg;
     uint64_t due_us;   /* 0 = not set */
     uint64_t armed_us; /* when libevent will wake us; 0 = not armed */
-    bool ready;        /* loop_timer_init() was called */
+    bool assigned;     /* ev is known to libevent */
 };
 
 /* fn runs on the loop when the time has come; it may set the timer again or free its owner. */
 void loop_timer_init(struct loop_timer *t, void (*fn)(void *), void *arg);
 
-/* Fires at loop_now_us() >= due_us; replaces an earlier setting. */
+/* Fires at loop_now_us() >= due_us, never early, usually less than 5 ms late (libevent's coarse
+ * clock); replaces an earlier setting. A time that has passed fires in the next turn. */
 void loop_timer_set(struct loop_timer *t, uint64_t due_us);
 
 /* Not due any more; stays armed inside libevent at most until its old expiry. */
 void loop_timer_clear(struct loop_timer *t);
 
-/* Clears it and takes it out of libevent; needed before the owner's memory goes. */
+/* Clears it and takes it out of libevent; needed before the owner's memory goes. Fine on a zeroed
+ * timer and twice; the timer can be set again afterwards. */
 void loop_timer_stop(struct loop_timer *t);
 
 /* --- hooks ---------------------------------------------------------------------------------- */
 
-/* Calls fn(arg) at the end of every turn that ran callbacks (log flush, lag histogram); at most 8
- * hooks, for the process's life. turn_us: how long the turn's callbacks took. place: the last
- * loop_place() of the turn. */
+/* Calls fn(turn_us, place, arg) at the end of every turn, after the deferred calls (log flush, lag
+ * histogram); at most 8 hooks, until loop_deinit(); the same fn and arg twice is one hook. May be
+ * called before loop_init(). turn_us: how long callbacks and deferred calls took (0 when nothing in
+ * the turn read the clock). place: the last loop_place() of the turn, "" if none. */
 void loop_after_turn(void (*fn)(uint64_t turn_us, const char *place, void *arg), void *arg);
 
-/* Calls fn(signo, arg) on the loop for a signal. The signals are blocked from loop_block_signals()
- * until loop_run(), so none is lost at start-up. */
+/* Calls fn(signo, arg) on the loop for a signal; at most 8 signals, once each. After loop_init().
+ */
 void loop_on_signal(int signo, void (*fn)(int signo, void *arg), void *arg);
+
+/* Blocks SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 until loop_run(), so that none is lost or
+ * kills the process at start-up. Call it first thing, before threads. */
 void loop_block_signals(void);
 
-/* Watchdog thread: a turn longer than warn_us is reported by on_stall (called on that thread, must
- * only write(2)); longer than abort_us the process aborts. abort_us 0 = never. */
+/* Watchdog thread: a turn longer than warn_us is reported once by on_stall (called on that thread,
+ * must only write(2)); longer than abort_us on_stall is called again and the process aborts.
+ * abort_us 0 = never. Time in which the whole process stood still (SIGSTOP) does not count. */
 enum gw_err loop_watchdog_start(uint64_t warn_us, uint64_t abort_us,
                                 void (*on_stall)(uint64_t us, const char *place)) MUST_CHECK;
 void loop_watchdog_stop(void);
