@@ -8,16 +8,21 @@
 #include "gateway/core/err.h"
 #include "gateway/core/op.h"
 
-/* Starts n threads (1..8) with at most max_queued jobs waiting. After loop_init(). */
+/* Starts n threads (1..8) with at most max_queued jobs waiting. After loop_init() and any fork.
+ * GW_ENOMEM when threads, descriptors or memory are out. */
 enum gw_err offload_init(unsigned n_threads, unsigned max_queued) MUST_CHECK;
 
-/* Waits for running jobs, drops waiting ones (their drop() runs), joins the threads. */
+/* Waits for running jobs and joins the threads; drop() runs, here and now, for every job whose
+ * done() has not run: the operations are dead and must not be cancelled any more. Before
+ * loop_deinit(). */
 void offload_deinit(void);
 
 /*
  * Queues work(arg). done(arg) runs on the loop when it has finished. If the operation is cancelled
- * drop(arg) runs instead, on the loop, once no thread uses arg any more; so exactly one of the two
- * frees arg. Returns NULL when the queue is full or memory is out: nothing was taken over.
+ * drop(arg) runs instead, on the loop, once no thread uses arg any more and never inside
+ * op_cancel(); so exactly one of the two frees arg. A job cancelled before a thread took it is not
+ * worked on. done and drop may start further jobs. Returns NULL when the queue is full or memory is
+ * out: nothing was taken over.
  */
 struct op *offload_run(void (*work)(void *), void (*done)(void *), void (*drop)(void *), void *arg);
 
