@@ -1,0 +1,42 @@
+/*
+ * router.h - exact routing by method and path. No prefixes, no regular expressions.
+ *
+ * A template's segment in braces matches one segment ("/v1/files/{id}"); "{name...}" at the end
+ * matches all that is left, slashes included ("/v1/models/{id...}"). A literal segment wins over a parameter.
+ */
+#pragma once
+
+#include "gateway/http/request.h"
+
+enum surface { SURFACE_NATIVE, SURFACE_OPENAI, SURFACE_ANTHROPIC, SURFACE_GOOGLE };
+enum rate_class { RATE_PROBE, RATE_DEFAULT, RATE_AI, RATE_AUTH, RATE_UPLOAD, RATE_CLASSES };
+enum body_class { BODY_NONE, BODY_JSON, BODY_CHAT, BODY_UPLOAD };
+enum route_access { ACCESS_PUBLIC, ACCESS_USER, ACCESS_ADMIN, ACCESS_OPS };
+
+typedef void (*route_handler)(struct request *req);
+
+/* One row of handlers/routes.c. */
+struct route {
+    enum http_method method; /* HEAD is served by GET rows, OPTIONS by the router itself */
+    const char *path;        /* template; also the `endpoint` label of metrics */
+    route_handler handler;
+    enum surface surface;
+    enum route_access access;
+    enum rate_class rate;
+    enum body_class body;
+    bool quiet;      /* not in the access log (probes) */
+    const char *successor; /* not NULL: a deprecated alias of that path */
+};
+
+/* Takes the table over (it must stay). GW_EINTERNAL when two rows collide. */
+enum gw_err router_init(const struct route *routes, unsigned n) MUST_CHECK;
+void router_deinit(void);
+
+/*
+ * Finds the route of a decoded path. GW_OK with *ret_route and params filled in; GW_ENOTFOUND; GW_EMETHOD when the path
+ * exists under other methods. *ret_allow (static or arena text) lists the methods of the path in all but
+ * the not-found case, HEAD and OPTIONS included.
+ */
+enum gw_err router_find(struct arena *a, enum http_method method, struct slice path,
+                        const struct route **ret_route, struct slice *params,
+                        struct slice *ret_allow) MUST_CHECK;
