@@ -60,7 +60,18 @@ struct dialect_embed_answer {
     struct convo_usage usage;
 };
 
-/* State of decoding one answer stream; lives in the arena. */
+/*
+ * Quirks: words in a model's row of the registry that say what it wants.
+ *   native_schema       anthropic: knows output_config.format and strict tools
+ *   adaptive_thinking   anthropic: thinking {type: adaptive} with output_config.effort, no budgets
+ *   no_sampling         anthropic: refuses temperature, top_p and top_k
+ *   json_schema_params  google: knows parametersJsonSchema and responseJsonSchema
+ *   thinking_level      google: thinkingLevel instead of thinkingBudget
+ *   thinking_minimal    google: thinkingLevel may be MINIMAL
+ *   thought_signatures  google: refuses a replayed call without its thought signature
+ */
+
+/* State of decoding one answer stream; lives in the arena, as do the convo and the model it was made with. */
 struct dialect_decoder;
 /* State of encoding one answer stream towards a client; lives in the arena. */
 struct dialect_encoder;
@@ -76,12 +87,17 @@ struct dialect {
     /* Path and headers alone, for a body passed through in the same dialect. */
     enum gw_err (*pass_request)(struct arena *a, const struct registry_model *m, bool stream,
                                 struct dialect_request *out);
-    /* A whole 2xx answer as events. GW_EUPBAD when it is not one. */
-    enum gw_err (*decode_answer)(struct arena *a, struct slice body, convo_event_fn fn, void *arg);
+    /* A whole 2xx answer as events. GW_EUPBAD when it is not one. `asked` and `m` are what
+     * encode_request() was given, since some answers can only be read with them (tool names made safe on the
+     * way out, an answer schema asked for as a forced tool); both NULL for a body that was passed through. */
+    enum gw_err (*decode_answer)(struct arena *a, const struct convo *asked,
+                                 const struct registry_model *m, struct slice body,
+                                 convo_event_fn fn, void *arg);
     /* A stream: one decoder, one call per SSE event. After the last, dialect_decoder says through the
      * events whether END was seen. GW_EUPBAD on garbage that cannot be skipped; unknown events, fields and stop
      * reasons are never an error; a single unparsable data line is GW_EUPBAD. */
-    struct dialect_decoder *(*decoder_new)(struct arena *a);
+    struct dialect_decoder *(*decoder_new)(struct arena *a, const struct convo *asked,
+                                           const struct registry_model *m);
     enum gw_err (*decode_event)(struct dialect_decoder *d, const struct sse_event *ev,
                                 convo_event_fn fn, void *arg);
     /* The provider closed the connection cleanly: emits what was held back (Google has no terminal
