@@ -129,28 +129,23 @@ bool log_enabled(enum log_level level, const struct log_ctx *ctx)
 
 /* --- redaction ------------------------------------------------------------------------------ */
 
-static bool ends_in(const char *key, size_t n, const char *word)
+static bool ends_in(const char *key, size_t n, const char *word, size_t w)
 {
-    size_t w = strlen(word);
-
-    return n >= w && strncasecmp(key + n - w, word, w) == 0;
+    return n >= w && (key[n - 1] | 0x20) == word[w - 1] && strncasecmp(key + n - w, word, w) == 0;
 }
 
 static bool names_a_secret(const char *key, size_t n)
 {
-    static const char *const words[] = {"authorization", "cookie", "credential", "passw", "secret"};
+    static const struct slice words[] = {
+        {"authorization", 13}, {"cookie", 6}, {"credential", 10}, {"passw", 5}, {"secret", 6}};
 
-    if (ends_in(key, n, "key") || ends_in(key, n, "token"))
+    if (ends_in(key, n, "key", 3) || ends_in(key, n, "token", 5))
         return true;
-    for (size_t i = 0; i < n; i++) {
-        char c = (char)(key[i] | 0x20);
-
-        if (c != 'a' && c != 'c' && c != 'p' && c != 's')
-            continue;
-        for (size_t w = 0; w < sizeof(words) / sizeof(words[0]); w++)
-            if (strncasecmp(key + i, words[w], strlen(words[w])) == 0)
+    for (size_t w = 0; w < sizeof(words) / sizeof(words[0]); w++)
+        for (size_t i = 0; i + words[w].n <= n; i++)
+            if ((key[i] | 0x20) == words[w].p[0] &&
+                strncasecmp(key + i, words[w].p, words[w].n) == 0)
                 return true;
-    }
     return false;
 }
 
@@ -206,10 +201,8 @@ static void put_ms(struct line *l, int64_t us)
 }
 
 /* Bytes that are copied as they are: printable ASCII but " and \. */
-static bool is_plain(unsigned char c)
-{
-    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
-}
+static const bool plain[256] = {
+    [0x20 ... 0x21] = true, [0x23 ... 0x5b] = true, [0x5d ... 0x7e] = true};
 
 /* Length of the valid UTF-8 sequence of two bytes or more at p, or 0. */
 static size_t utf8_length(const unsigned char *p, size_t n)
@@ -267,7 +260,7 @@ static void put_escaped(struct line *l, const char *text, size_t n)
     char out[8];
 
     while (n && !l->cut) {
-        for (run = 0; run < n && is_plain(p[run]); run++)
+        for (run = 0; run < n && plain[p[run]]; run++)
             ;
         used = len = run;
         if (run > room(l)) {
@@ -405,7 +398,7 @@ static void console_text(struct line *l, struct slice s)
     bool bare = s.n > 0;
 
     for (size_t i = 0; i < s.n && bare; i++)
-        bare = is_plain((unsigned char)s.p[i]) && s.p[i] != ' ' && s.p[i] != '=';
+        bare = plain[(unsigned char)s.p[i]] && s.p[i] != ' ' && s.p[i] != '=';
     if (bare)
         put_escaped(l, s.p, s.n);
     else
