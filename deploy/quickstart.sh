@@ -133,7 +133,8 @@ ready() {
 # Where a server that listens on host $1 is reached from here.
 reach() {
     case "$1" in
-    0.0.0.0 | '::') echo 127.0.0.1 ;;
+    0.0.0.0) echo 127.0.0.1 ;;
+    ::) echo '[::1]' ;;
     *:*) echo "[$1]" ;;
     *) echo "$1" ;;
     esac
