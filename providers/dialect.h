@@ -42,6 +42,8 @@ struct dialect_embed_request {
     struct slice model;
     const struct slice *inputs; /* texts */
     unsigned n_inputs;
+    struct slice raw_input; /* not empty: the input as it came, token numbers; then inputs is empty and a
+                               dialect that knows only text refuses with the field `input` */
     int64_t dimensions; /* 0 = not given */
     bool base64;        /* the client wants encoding_format base64 */
     struct slice user;

@@ -1,0 +1,73 @@
+/*
+ * authorise.c - does the caller have what the route asks for?
+ *
+ * A wrong or doubled credential is refused wherever one is looked at, even where none is needed: a
+ * client that thinks it is somebody must not be served as nobody.
+ */
+#include "gateway/http/router.h"
+#include "gateway/middleware/middleware.h"
+
+static enum chain_verdict refuse(struct request *req, enum gw_err err, struct slice why)
+{
+    struct error_detail d = {.message = why};
+
+    if (err == GW_EUNAUTH)
+        request_set_header(req, "WWW-Authenticate", SLICE("Bearer realm=\"postern\""));
+    request_fail(req, err, &d);
+    return CHAIN_DONE;
+}
+
+static bool is_local(const struct request *req)
+{
+    return req->peer_trusted || slice_starts(req->peer, "127.") || slice_is(req->peer, "::1");
+}
+
+static enum chain_verdict need_user(struct request *req)
+{
+    if (req->who.conflicting)
+        return refuse(req, GW_EUNAUTH, SLICE("The request carries two different credentials."));
+    if (req->who.invalid)
+        return refuse(req, GW_EUNAUTH, SLICE("The credential is not valid."));
+    if (!req->who.known && conf_auth_required(req->conf))
+        return refuse(req, GW_EUNAUTH,
+                      SLICE("A credential is needed: Authorization: Bearer, x-api-key, "
+                            "x-goog-api-key or ?key=."));
+    return CHAIN_NEXT;
+}
+
+static enum chain_verdict need_admin(struct request *req)
+{
+    enum chain_verdict v = need_user(req);
+
+    if (v != CHAIN_NEXT || req->who.admin)
+        return v;
+    if (!req->who.known && !conf_auth_required(req->conf))
+        return CHAIN_NEXT;
+    return refuse(req, GW_EFORBIDDEN, SLICE("This route is for administrators."));
+}
+
+/* For the machines around us: the same host, a trusted proxy, or an administrator. */
+static enum chain_verdict need_ops(struct request *req)
+{
+    /* A trusted proxy passes strangers on: then the stranger's own address counts. */
+    bool forwarded = req->peer_trusted && !slice_eq(req->client_ip, req->peer);
+
+    return is_local(req) && !forwarded ? CHAIN_NEXT : need_admin(req);
+}
+
+enum chain_verdict authorise_run(struct request *req)
+{
+    if (!req->route)
+        return CHAIN_NEXT;
+    switch (req->route->access) {
+    case ACCESS_PUBLIC:
+        return CHAIN_NEXT;
+    case ACCESS_USER:
+        return need_user(req);
+    case ACCESS_ADMIN:
+        return need_admin(req);
+    case ACCESS_OPS:
+        return need_ops(req);
+    }
+    return refuse(req, GW_EINTERNAL, SLICE_NONE);
+}

@@ -1,0 +1,38 @@
+/*
+ * middleware.h - the rows of the request chain and the hooks around it, in the order of SPEC 3.
+ */
+#pragma once
+
+#include "gateway/http/chain.h"
+#include "gateway/http/request.h"
+
+/* request_id.c: X-Request-ID (the client's when sane, else ours) and traceparent, on every answer. */
+enum chain_verdict request_id_run(struct request *req);
+void request_id_hook(struct request *req); /* response hook */
+
+/* trusted_proxy.c: client_ip out of X-Forwarded-For when the peer is one of conf's trusted_proxies. */
+enum chain_verdict trusted_proxy_run(struct request *req);
+
+/* cors.c: answers preflights; sets the allow headers for known origins on every answer. */
+enum chain_verdict cors_run(struct request *req);
+void cors_hook(struct request *req);
+
+/* security_headers.c: response hook. */
+void security_headers_hook(struct request *req);
+
+/* identify.c: reads the credential, never rejects. */
+enum chain_verdict identify_run(struct request *req);
+
+/* ratelimit.c: token bucket per class and caller, and one for the instance. */
+enum chain_verdict ratelimit_run(struct request *req);
+void ratelimit_deinit(void);
+
+/* authorise.c: what the route asks of the caller. */
+enum chain_verdict authorise_run(struct request *req);
+
+/* access_log.c and http_metrics.c: finish hooks. */
+void access_log_hook(struct request *req);
+void http_metrics_hook(struct request *req);
+
+/* chain.c's table: registers rows and hooks. */
+void middleware_init(void);

@@ -1,0 +1,95 @@
+/*
+ * request_id.c - who is who in the logs.
+ *
+ * A client's X-Request-ID is kept when it is 1 to 128 characters of [A-Za-z0-9._:-]; anything else is
+ * replaced, so that nothing a client sends can forge a log line or a header. traceparent follows W3C
+ * Trace Context, level 1: a valid one keeps its trace id and gets a new span, else a trace begins here.
+ */
+#include "gateway/core/rng.h"
+#include "gateway/middleware/middleware.h"
+
+#include <ctype.h>
+
+#define MAX_ID 128u
+#define TRACEPARENT_BYTES 55u
+
+static bool id_is_sane(struct slice id)
+{
+    size_t i;
+
+    if (id.n == 0 || id.n > MAX_ID)
+        return false;
+    for (i = 0; i < id.n; i++)
+        if (!isalnum((unsigned char)id.p[i]) && !memchr("._:-", id.p[i], 4))
+            return false;
+    return true;
+}
+
+static struct slice new_id(struct request *req)
+{
+    char *p = arena_bytes(req->arena, 32);
+
+    if (!p)
+        return SLICE("unknown");
+    rng_hex(p, 16);
+    return slice_of(p, 32);
+}
+
+static bool is_hex(const char *p, size_t n)
+{
+    bool all_zero = true;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        if (!isdigit((unsigned char)p[i]) && !(p[i] >= 'a' && p[i] <= 'f'))
+            return false;
+        all_zero = all_zero && p[i] == '0';
+    }
+    return !all_zero;
+}
+
+/* 00-<32 hex>-<16 hex>-<2 hex> */
+static bool trace_is_valid(struct slice t)
+{
+    return t.n == TRACEPARENT_BYTES && slice_starts(t, "00-") && t.p[35] == '-' && t.p[52] == '-' &&
+           is_hex(t.p + 3, 32) && is_hex(t.p + 36, 16) && isxdigit((unsigned char)t.p[53]) &&
+           isxdigit((unsigned char)t.p[54]);
+}
+
+static struct slice new_trace(struct request *req)
+{
+    struct slice theirs = request_header(req, "traceparent");
+    char *p = arena_bytes(req->arena, TRACEPARENT_BYTES);
+
+    if (!p)
+        return SLICE_NONE;
+    if (trace_is_valid(theirs)) {
+        memcpy(p, theirs.p, TRACEPARENT_BYTES);
+    } else {
+        memcpy(p, "00-", 3);
+        rng_hex(p + 3, 16);
+        memcpy(p + 35, "-", 1);
+        memcpy(p + 52, "-01", 3);
+    }
+    rng_hex(p + 36, 8);
+    return slice_of(p, TRACEPARENT_BYTES);
+}
+
+enum chain_verdict request_id_run(struct request *req)
+{
+    struct slice theirs = request_header(req, "x-request-id");
+
+    req->id = id_is_sane(theirs) ? theirs : new_id(req);
+    req->traceparent = new_trace(req);
+    req->log.request_id = req->id;
+    log_debug(&req->log, "Request started", F_CSTR("method", http_method_name(req->method)),
+              F_STR("path", req->path));
+    return CHAIN_NEXT;
+}
+
+void request_id_hook(struct request *req)
+{
+    if (req->id.n == 0)
+        request_id_run(req);
+    request_set_header(req, "X-Request-ID", req->id);
+}

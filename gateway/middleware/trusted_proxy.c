@@ -1,0 +1,96 @@
+/*
+ * trusted_proxy.c - the address a request really comes from.
+ *
+ * X-Forwarded-For is believed only from a peer in conf's trusted_proxies, and then read from the right:
+ * the first address that is not itself a trusted proxy is the client. Everything left of it was
+ * written by somebody we have no reason to trust.
+ */
+#include "gateway/middleware/middleware.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+
+struct address {
+    int family;
+    unsigned char bytes[16];
+};
+
+static bool address_parse(struct slice text, struct address *ret)
+{
+    char buf[INET6_ADDRSTRLEN];
+
+    if (text.n >= 2 && text.p[0] == '[' && text.p[text.n - 1] == ']')
+        text = slice_of(text.p + 1, text.n - 2);
+    if (text.n == 0 || text.n >= sizeof(buf))
+        return false;
+    memcpy(buf, text.p, text.n);
+    buf[text.n] = '\0';
+    *ret = (struct address){.family = memchr(buf, ':', text.n) ? AF_INET6 : AF_INET};
+    return inet_pton(ret->family, buf, ret->bytes) == 1;
+}
+
+static bool same_prefix(const unsigned char *a, const unsigned char *b, unsigned bits)
+{
+    unsigned whole = bits / 8, rest = bits % 8;
+    unsigned char mask = (unsigned char)(0xff << (8 - rest));
+
+    return memcmp(a, b, whole) == 0 && (rest == 0 || ((a[whole] ^ b[whole]) & mask) == 0);
+}
+
+static bool in_range(const struct address *a, struct slice range)
+{
+    size_t slash = slice_find(range, '/');
+    struct address net;
+    unsigned bits, width;
+
+    if (!address_parse(slice_of(range.p, slash), &net) || net.family != a->family)
+        return false;
+    width = net.family == AF_INET ? 32 : 128;
+    bits = slash < range.n ? (unsigned)strtoul(range.p + slash + 1, NULL, 10) : width;
+    return bits <= width && same_prefix(a->bytes, net.bytes, bits);
+}
+
+static bool is_trusted(const struct request *req, struct slice text)
+{
+    struct address a;
+    unsigned i;
+
+    if (!address_parse(text, &a))
+        return false;
+    for (i = 0; i < req->conf->trusted_proxies.n; i++)
+        if (in_range(&a, req->conf->trusted_proxies.items[i]))
+            return true;
+    return false;
+}
+
+/* The last element of a comma-separated list, cut off the list. */
+static struct slice last_element(struct slice *list)
+{
+    size_t i = list->n;
+    struct slice last;
+
+    while (i > 0 && list->p[i - 1] != ',')
+        i--;
+    last = slice_trim(slice_of(list->p + i, list->n - i));
+    list->n = i > 0 ? i - 1 : 0;
+    return last;
+}
+
+enum chain_verdict trusted_proxy_run(struct request *req)
+{
+    struct slice list = request_header(req, "x-forwarded-for"), hop;
+    struct address a;
+
+    req->peer_trusted = req->conf->trusted_proxies.n > 0 && is_trusted(req, req->peer);
+    if (!req->peer_trusted || request_header_count(req, "x-forwarded-for") != 1)
+        return CHAIN_NEXT;
+    while (list.n > 0) {
+        hop = last_element(&list);
+        if (!address_parse(hop, &a))
+            break;
+        req->client_ip = hop;
+        if (!is_trusted(req, hop))
+            break;
+    }
+    return CHAIN_NEXT;
+}

@@ -1,0 +1,252 @@
+/*
+ * chat.c - a conversation goes to a provider, its answer comes back; streamed or whole, passed through
+ * or translated.
+ *
+ *     begin --decoded, routed--> CALL --on_live--> (stream head out) --on_end--> end
+ *       '--refused--> end          '------------------on_end----------------------'
+ *
+ * struct chat lives in the request's arena and holds one reference on the request. chat_end() is reached
+ * once: by the call's end or by the client leaving. Backpressure: a full client stream pauses the call, the
+ * drained stream resumes it.
+ */
+#include "handlers/chat.h"
+
+#include "gateway/core/loop.h"
+#include "gateway/core/metrics.h"
+#include "handlers/llm.h"
+
+#define HEARTBEAT SLICE(": keep-alive\n\n")
+
+static void on_live(const struct provider_call_info *info, void *arg);
+static enum gw_err on_event(const struct convo_event *ev, void *arg);
+static void on_bytes(struct slice bytes, void *arg);
+static void on_end(enum gw_err err, const struct provider_call_info *info,
+                   const struct convo_usage *usage, const struct dialect_error *vendor, void *arg);
+
+static const struct provider_sink sink = {
+    .on_live = on_live,
+    .on_event = on_event,
+    .on_bytes = on_bytes,
+    .on_end = on_end,
+};
+
+/* The only exit; `c` may be gone when this returns. */
+static void chat_end(struct chat *c)
+{
+    struct request *req = c->req;
+
+    op_cancel(&c->call);
+    request_on_abort(req, NULL, NULL);
+    buf_deinit(&c->out);
+    request_unref(req);
+}
+
+static void on_client_gone(struct request *req, void *arg)
+{
+    struct chat *c = arg;
+    const struct provider_call_info *info = c->call ? provider_call_info(c->call) : NULL;
+
+    metrics_add(metrics_get(M_CLIENT_GONE, c->stream ? "streaming" : "waiting", NULL, NULL), 1);
+    if (info)
+        req->upstream_us = info->upstream_us;
+    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
+    chat_end(c);
+}
+
+/* --- towards the client --------------------------------------------------------------------- */
+
+static void on_drained(struct request *req, void *arg)
+{
+    struct chat *c = arg;
+
+    if (c->call)
+        provider_call_resume(c->call);
+}
+
+static void begin_stream(struct chat *c)
+{
+    struct stream_options opt = {
+        .status = 200,
+        .content_type = SLICE("text/event-stream; charset=utf-8"),
+        .heartbeat = HEARTBEAT,
+        .heartbeat_us = (uint64_t)c->req->conf->stream_heartbeat_s * 1000000u,
+        .on_drained = on_drained,
+        .arg = c,
+    };
+
+    request_set_header(c->req, "Cache-Control", SLICE("no-cache"));
+    request_set_header(c->req, "X-Accel-Buffering", SLICE("no"));
+    c->stream = stream_begin(c->req, &opt);
+}
+
+static void send_bytes(struct chat *c, struct slice bytes)
+{
+    if (c->stream && bytes.n && !stream_write(c->stream, bytes) && c->call)
+        provider_call_pause(c->call);
+}
+
+/* Writes what c->out holds. */
+static void send_out(struct chat *c)
+{
+    send_bytes(c, buf_slice(&c->out));
+    buf_reset(&c->out);
+}
+
+static void answer_whole(struct chat *c, struct slice type, struct slice body)
+{
+    c->answered = true;
+    llm_set_headers(c->req, c->info, &c->usage);
+    request_reply(c->req, 200, type, body);
+}
+
+/* --- from the provider ------------------------------------------------------------------------ */
+
+static void on_live(const struct provider_call_info *info, void *arg)
+{
+    struct chat *c = arg;
+
+    c->info = info;
+    if (!c->convo->stream)
+        return;
+    llm_set_headers(c->req, info, NULL);
+    begin_stream(c);
+}
+
+static enum gw_err on_event(const struct convo_event *ev, void *arg)
+{
+    struct chat *c = arg;
+    enum gw_err err;
+
+    if (!c->convo->stream)
+        return convo_builder_event(ev, c->builder);
+    err = c->form->event(c, ev, &c->out);
+    send_out(c);
+    return err;
+}
+
+static void on_bytes(struct slice bytes, void *arg)
+{
+    struct chat *c = arg;
+
+    if (c->convo->stream) {
+        send_bytes(c, bytes);
+        return;
+    }
+    c->usage = *provider_call_usage(c->call);
+    answer_whole(c, c->info->content_type.n ? c->info->content_type : SLICE("application/json"),
+                 bytes);
+}
+
+/* A stream that has begun ends: well, or with the error told in-band. */
+static void end_stream(struct chat *c, enum gw_err err, const struct dialect_error *vendor)
+{
+    struct convo_event ev = {.kind = CONVO_EV_ERROR, .err = err};
+
+    if (!err) {
+        stream_end(c->stream);
+        return;
+    }
+    ev.text = llm_error_text(err, NULL, vendor);
+    buf_reset(&c->out);
+    if (c->form->event(c, &ev, &c->out) == GW_OK)
+        send_out(c);
+    stream_end_failed(c->stream, err);
+}
+
+static void end_whole(struct chat *c)
+{
+    const struct convo_answer *ans = convo_builder_answer(c->builder);
+
+    if (!ans) {
+        request_fail(c->req, GW_ENOMEM, NULL);
+        return;
+    }
+    c->form->answer(c, ans, &c->out);
+    if (buf_err(&c->out))
+        request_fail(c->req, GW_EUPBAD, NULL);
+    else
+        answer_whole(c, SLICE("application/json"), buf_slice(&c->out));
+}
+
+static void on_end(enum gw_err err, const struct provider_call_info *info,
+                   const struct convo_usage *usage, const struct dialect_error *vendor, void *arg)
+{
+    struct chat *c = arg;
+
+    c->call = NULL;
+    c->info = info;
+    c->usage = *usage;
+    c->req->upstream_us = info->upstream_us;
+    if (c->stream)
+        end_stream(c, err, vendor);
+    else if (err)
+        llm_fail(c->req, err, info, vendor);
+    else if (!c->answered)
+        end_whole(c);
+    chat_end(c);
+}
+
+/* --- beginning ---------------------------------------------------------------------------------- */
+
+static bool chat_start_call(struct chat *c)
+{
+    struct request *req = c->req;
+    struct provider_call_request call = {
+        .arena = req->arena,
+        .conf = req->conf,
+        .route = c->route,
+        .convo = c->convo,
+        .inbound = c->form->dialect,
+        .body = c->body,
+        .deadline_us = req->deadline_us,
+        .request_id = req->id,
+        .traceparent = req->traceparent,
+    };
+
+    if (!c->convo->stream) {
+        c->builder =
+            convo_builder_new(req->arena, (size_t)req->conf->provider_max_response_mb << 20);
+        if (!c->builder)
+            return false;
+    }
+    c->call = provider_call(&call, &sink, c);
+    return c->call != NULL;
+}
+
+/* Reads, decodes and routes; false when the request has been answered. */
+static bool chat_prepare(struct chat *c)
+{
+    struct convo_report rep = {0};
+    enum gw_err err;
+
+    if (!llm_parse_body(c->req, &c->body))
+        return false;
+    err = c->form->decode(c, &rep);
+    if (err) {
+        llm_refuse(c->req, err, &rep);
+        return false;
+    }
+    return llm_resolve(c->req, c->convo->model, c->body, &c->route);
+}
+
+void chat_begin(struct request *req, const struct chat_form *form)
+{
+    struct chat *c = arena_new(req->arena, struct chat);
+
+    if (!c) {
+        request_fail(req, GW_ENOMEM, NULL);
+        return;
+    }
+    c->req = req;
+    c->form = form;
+    /* escaping can double what the provider may send */
+    buf_init(&c->out, (size_t)req->conf->provider_max_response_mb << 21);
+    if (!chat_prepare(c))
+        return;
+    if (!chat_start_call(c)) {
+        request_fail(req, GW_ENOMEM, NULL);
+        return;
+    }
+    request_ref(req);
+    request_on_abort(req, on_client_gone, c);
+}

@@ -1,0 +1,49 @@
+/*
+ * chat.h - one chat request, whatever surface it came in by.
+ *
+ * A surface is a struct chat_form: how its body becomes a conversation and how an answer is written. The flow
+ * behind it (chat.c) is the same for all.
+ */
+#pragma once
+
+#include "gateway/core/json.h"
+#include "gateway/http/request.h"
+#include "gateway/http/stream.h"
+#include "providers/convo.h"
+#include "providers/dialect.h"
+#include "providers/provider.h"
+
+struct chat {
+    struct request *req; /* counted reference, dropped by chat_end() */
+    const struct chat_form *form;
+    struct op *call; /* the provider call, or NULL */
+    struct json body;
+    struct convo *convo;
+    struct registry_route route;
+    struct convo_builder *builder;   /* gathers a translated whole answer */
+    struct dialect_encoder *encoder; /* writes a stream towards the client */
+    struct stream *stream;           /* set once the head of a stream is out */
+    struct buf out;                  /* what is being written towards the client; freed by chat_end() */
+    const struct provider_call_info *info; /* set by on_live */
+    struct convo_usage usage;
+    bool answered; /* a whole answer has gone out */
+    void *own;     /* the form's */
+};
+
+struct chat_form {
+    /* The client's dialect when bodies may pass through to a provider of the same one, else NULL. */
+    const struct dialect *dialect;
+    /* c->body -> c->convo (model and stream included). */
+    enum gw_err (*decode)(struct chat *c, struct convo_report *rep);
+    /* Writes a whole answer. */
+    void (*answer)(struct chat *c, const struct convo_answer *ans, struct buf *out);
+    /* Writes one event of a stream; CONVO_EV_ERROR must leave nothing to follow. */
+    enum gw_err (*event)(struct chat *c, const struct convo_event *ev, struct buf *out);
+};
+
+/* Begins; the request is answered later, or right away when it is refused. */
+void chat_begin(struct request *req, const struct chat_form *form);
+
+/* Route handlers. */
+void chat_completions(struct request *req); /* openai_chat.c */
+void native_chat(struct request *req);      /* native_chat.c */

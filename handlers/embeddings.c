@@ -1,0 +1,273 @@
+/*
+ * embeddings.c - POST /v1/embeddings (OpenAI's shape) and POST /api/v1/embeddings (the native one).
+ *
+ *     begin --decoded, routed--> CALL --on_embed--> (answer kept) --on_end--> end
+ */
+#include "handlers/embeddings.h"
+
+#include "gateway/core/metrics.h"
+#include "handlers/llm.h"
+
+#define MAX_INPUTS 2048u
+#define MAX_BODY_OUT (256u << 20)
+
+struct embed {
+    struct request *req; /* counted reference, dropped by embed_end() */
+    struct op *call;
+    struct json body;
+    struct dialect_embed_request ask;
+    struct registry_route route;
+    const struct provider_call_info *info;
+    struct buf out; /* the answer, written when it comes; freed by embed_end() */
+    bool native;
+};
+
+static void embed_end(struct embed *e)
+{
+    struct request *req = e->req;
+
+    op_cancel(&e->call);
+    request_on_abort(req, NULL, NULL);
+    buf_deinit(&e->out);
+    request_unref(req);
+}
+
+static void on_client_gone(struct request *req, void *arg)
+{
+    metrics_add(metrics_get(M_CLIENT_GONE, "waiting", NULL, NULL), 1);
+    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
+    embed_end(arg);
+}
+
+/* --- writing -------------------------------------------------------------------------------------- */
+
+static void put_vector(struct json_writer *w, const struct dialect_embedding *v)
+{
+    if (v->is_base64)
+        json_put_str(w, v->value);
+    else
+        json_put_raw(w, v->value);
+}
+
+static void put_openai(struct json_writer *w, const struct dialect_embed_answer *ans,
+                       struct slice model)
+{
+    unsigned i;
+
+    json_kv_cstr(w, "object", "list");
+    json_put_key(w, "data");
+    json_arr(w);
+    for (i = 0; i < ans->n; i++) {
+        json_obj(w);
+        json_kv_cstr(w, "object", "embedding");
+        json_kv_int(w, "index", i);
+        json_put_key(w, "embedding");
+        put_vector(w, &ans->vectors[i]);
+        json_obj_end(w);
+    }
+    json_arr_end(w);
+    json_kv_str(w, "model", model);
+    json_put_key(w, "usage");
+    json_obj(w);
+    json_kv_int(w, "prompt_tokens", (int64_t)ans->usage.input);
+    json_kv_int(w, "total_tokens", (int64_t)ans->usage.input);
+    json_obj_end(w);
+}
+
+/* Elements of a JSON array text: its commas and one. */
+static int64_t dimension_of(struct slice vector)
+{
+    int64_t n = vector.n > 2;
+    size_t i;
+
+    for (i = 0; i < vector.n; i++)
+        n += vector.p[i] == ',';
+    return n;
+}
+
+static void put_native(struct json_writer *w, const struct dialect_embed_answer *ans,
+                       struct slice model)
+{
+    unsigned i;
+
+    json_put_key(w, "embeddings");
+    json_arr(w);
+    for (i = 0; i < ans->n; i++)
+        put_vector(w, &ans->vectors[i]);
+    json_arr_end(w);
+    json_kv_int(w, "dimension", ans->n ? dimension_of(ans->vectors[0].value) : 0);
+    json_kv_str(w, "model", model);
+    json_put_key(w, "cached");
+    json_arr(w);
+    for (i = 0; i < ans->n; i++)
+        json_put_bool(w, false);
+    json_arr_end(w);
+}
+
+static void on_embed(const struct dialect_embed_answer *ans, void *arg)
+{
+    struct embed *e = arg;
+    struct slice model = ans->model.n ? ans->model : e->ask.model;
+    struct json_writer w;
+
+    json_writer_init(&w, &e->out);
+    json_obj(&w);
+    if (e->native)
+        put_native(&w, ans, model);
+    else
+        put_openai(&w, ans, model);
+    json_obj_end(&w);
+}
+
+static void on_live(const struct provider_call_info *info, void *arg)
+{
+    struct embed *e = arg;
+
+    e->info = info;
+}
+
+static void on_end(enum gw_err err, const struct provider_call_info *info,
+                   const struct convo_usage *usage, const struct dialect_error *vendor, void *arg)
+{
+    struct embed *e = arg;
+
+    e->call = NULL;
+    e->req->upstream_us = info->upstream_us;
+    if (err) {
+        llm_fail(e->req, err, info, vendor);
+    } else if (buf_err(&e->out)) {
+        request_fail(e->req, GW_EUPBAD, NULL);
+    } else {
+        llm_set_headers(e->req, info, usage);
+        request_reply(e->req, 200, SLICE("application/json"), buf_slice(&e->out));
+    }
+    embed_end(e);
+}
+
+static const struct provider_sink sink = {
+    .on_live = on_live, .on_embed = on_embed, .on_end = on_end};
+
+/* --- reading -------------------------------------------------------------------------------------- */
+
+static enum gw_err read_inputs(struct embed *e, struct json input, struct convo_report *rep)
+{
+    bool many = json_is(input, JSON_ARRAY);
+    uint32_t n = many ? json_count(input) : 1, i;
+    struct slice *list = n ? arena_array(e->req->arena, struct slice, n) : NULL;
+    struct json it = many ? json_first(input) : input;
+
+    if (n == 0 || n > MAX_INPUTS)
+        return convo_refuse(rep, GW_ESCHEMA, SLICE("/input"), SLICE("must hold 1 to 2048 texts"));
+    if (!list)
+        return GW_ENOMEM;
+    for (i = 0; i < n; i++, it = many ? json_next(input, it) : it) {
+        if (many && (json_is(it, JSON_NUMBER) || json_is(it, JSON_ARRAY))) {
+            e->ask.raw_input = json_raw(input);
+            return GW_OK;
+        }
+        if (!json_is(it, JSON_STRING))
+            return convo_refuse(rep, GW_ESCHEMA, SLICE("/input"),
+                                SLICE("must be a string, an array of strings, or tokens"));
+        list[i] = json_str(it);
+        if (list[i].n == 0)
+            return convo_refuse(rep, GW_ESCHEMA, SLICE("/input"), SLICE("must not be empty"));
+    }
+    e->ask.inputs = list;
+    e->ask.n_inputs = n;
+    return GW_OK;
+}
+
+static enum gw_err read_options(struct embed *e, struct convo_report *rep)
+{
+    struct json format = json_get(e->body, "encoding_format");
+    struct json dimensions = json_get(e->body, "dimensions");
+
+    if (!e->native && json_exists(format) && !json_is(format, JSON_NULL)) {
+        e->ask.base64 = json_str_is(format, "base64");
+        if (!e->ask.base64 && !json_str_is(format, "float"))
+            return convo_refuse(rep, GW_ESCHEMA, SLICE("/encoding_format"),
+                                SLICE("must be \"float\" or \"base64\""));
+    }
+    if (json_exists(dimensions) && !json_is(dimensions, JSON_NULL) &&
+        (!json_int(dimensions, &e->ask.dimensions) || e->ask.dimensions < 1 ||
+         e->ask.dimensions > 4096))
+        return convo_refuse(rep, GW_ESCHEMA, SLICE("/dimensions"),
+                            SLICE("must be an integer from 1 to 4096"));
+    e->ask.user = json_str(json_get(e->body, "user"));
+    return GW_OK;
+}
+
+static enum gw_err embed_decode(struct embed *e, struct convo_report *rep)
+{
+    struct json model = json_get(e->body, "model");
+    enum gw_err err;
+
+    if (json_has_duplicate(e->body, "model") || json_has_duplicate(e->body, "input"))
+        return convo_refuse(rep, GW_EBADREQ, SLICE("/model"), SLICE("a member is there twice"));
+    if (e->native && !json_exists(model))
+        e->ask.model = SLICE("default-embedding");
+    else if (json_is(model, JSON_STRING) && json_str(model).n)
+        e->ask.model = json_str(model);
+    else
+        return convo_refuse(rep, GW_ESCHEMA, SLICE("/model"), SLICE("must be a non-empty string"));
+    err = read_inputs(e, json_get(e->body, "input"), rep);
+    return err ? err : read_options(e, rep);
+}
+
+/* Reads, decodes and routes; false when the request has been answered. */
+static bool embed_prepare(struct embed *e)
+{
+    struct convo_report rep = {0};
+    enum gw_err err;
+
+    if (!llm_parse_body(e->req, &e->body))
+        return false;
+    err = embed_decode(e, &rep);
+    if (err) {
+        llm_refuse(e->req, err, &rep);
+        return false;
+    }
+    return llm_resolve(e->req, e->ask.model, e->body, &e->route);
+}
+
+static void embed_begin(struct request *req, bool native)
+{
+    struct embed *e = arena_new(req->arena, struct embed);
+    struct provider_call_request call;
+
+    if (!e) {
+        request_fail(req, GW_ENOMEM, NULL);
+        return;
+    }
+    e->req = req;
+    e->native = native;
+    buf_init(&e->out, MAX_BODY_OUT);
+    if (!embed_prepare(e))
+        return;
+    call = (struct provider_call_request){
+        .arena = req->arena,
+        .conf = req->conf,
+        .route = e->route,
+        .embed = &e->ask,
+        .deadline_us = req->deadline_us,
+        .request_id = req->id,
+        .traceparent = req->traceparent,
+    };
+    e->call = provider_call(&call, &sink, e);
+    if (!e->call) {
+        request_fail(req, GW_ENOMEM, NULL);
+        return;
+    }
+    request_ref(req);
+    request_on_abort(req, on_client_gone, e);
+}
+
+void embeddings_openai(struct request *req)
+{
+    embed_begin(req, false);
+}
+
+void embeddings_native(struct request *req)
+{
+    embed_begin(req, true);
+}

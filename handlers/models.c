@@ -1,0 +1,234 @@
+/* models.c - what can be asked for: models and aliases of the registry, and the providers with their state. */
+#include "handlers/models.h"
+
+#include "gateway/core/json.h"
+#include "handlers/llm.h"
+#include "providers/provider.h"
+
+#define MAX_OUT (16u << 20)
+/* The registry tells no date of birth; clients want a number (1 January 2024). */
+#define CREATED 1704067200
+
+static void reply(struct request *req, struct buf *out)
+{
+    if (buf_err(out))
+        request_fail(req, buf_err(out), NULL);
+    else
+        request_finish(req, GW_OK, buf_slice(out));
+    buf_deinit(out);
+}
+
+/* --- OpenAI's shape --------------------------------------------------------------------------------- */
+
+static void put_openai(struct json_writer *w, struct slice id, const char *owner)
+{
+    json_obj(w);
+    json_kv_str(w, "id", id);
+    json_kv_cstr(w, "object", "model");
+    json_kv_int(w, "created", CREATED);
+    json_kv_cstr(w, "owned_by", owner);
+    json_obj_end(w);
+}
+
+void models_list(struct request *req)
+{
+    const struct registry *r = llm_registry(req);
+    const struct registry_alias *a;
+    const struct registry_model *m;
+    struct json_writer w;
+    struct buf out;
+
+    buf_init(&out, MAX_OUT);
+    json_writer_init(&w, &out);
+    json_obj(&w);
+    json_kv_cstr(&w, "object", "list");
+    json_put_key(&w, "data");
+    json_arr(&w);
+    for (a = r->aliases; a; a = a->next)
+        put_openai(&w, a->name, "postern");
+    for (m = r->models; m; m = m->next)
+        if (m->provider->enabled)
+            put_openai(&w, m->id, m->provider->name);
+    json_arr_end(&w);
+    json_obj_end(&w);
+    reply(req, &out);
+}
+
+static const struct registry_alias *find_alias(const struct registry *r, struct slice name)
+{
+    const struct registry_alias *a;
+
+    for (a = r->aliases; a; a = a->next)
+        if (slice_eq(a->name, name))
+            return a;
+    return NULL;
+}
+
+void models_get(struct request *req)
+{
+    struct error_detail d = {.param = SLICE("model")};
+    struct registry_route route;
+    struct json_writer w;
+    struct slice why = SLICE_NONE;
+    struct buf out;
+    enum gw_err err =
+        registry_resolve(llm_registry(req), req->arena, req->params[0], &route, &why);
+
+    if (err) {
+        d.message = why;
+        request_fail(req, err, &d);
+        return;
+    }
+    buf_init(&out, MAX_OUT);
+    json_writer_init(&w, &out);
+    if (find_alias(llm_registry(req), req->params[0]))
+        put_openai(&w, req->params[0], "postern");
+    else
+        put_openai(&w, route.targets[0].model->id, route.targets[0].model->provider->name);
+    reply(req, &out);
+}
+
+/* --- the native shape -------------------------------------------------------------------------------- */
+
+static void put_price(struct json_writer *w, const char *key, int64_t nano_per_token)
+{
+    if (nano_per_token < 0)
+        json_kv_null(w, key);
+    else /* nano-USD per token is USD per million times 1000 */
+        json_kv_double(w, key, (double)nano_per_token / 1000.0);
+}
+
+static void put_capabilities(struct json_writer *w, unsigned bits)
+{
+    static const char *const names[] = {"vision",    "pdf",   "tools",     "json_schema",
+                                        "reasoning", "audio", "embeddings"};
+    unsigned i;
+
+    json_put_key(w, "capabilities");
+    json_arr(w);
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (bits & (1u << i))
+            json_put_cstr(w, names[i]);
+    json_arr_end(w);
+}
+
+static void put_native(struct json_writer *w, const struct registry_model *m)
+{
+    json_obj(w);
+    json_kv_str(w, "id", m->id);
+    json_kv_cstr(w, "provider", m->provider->name);
+    json_kv_str(w, "name", m->name);
+    json_kv_bool(w, "available", m->provider->enabled);
+    json_kv_int(w, "context_tokens", m->context_tokens);
+    json_kv_int(w, "max_output_tokens", m->max_output_tokens);
+    put_capabilities(w, m->capabilities);
+    json_put_key(w, "usd_per_million_tokens");
+    json_obj(w);
+    put_price(w, "input", m->prices.input);
+    put_price(w, "output", m->prices.output);
+    put_price(w, "cache_read", m->prices.cache_read);
+    put_price(w, "cache_write", m->prices.cache_write);
+    json_obj_end(w);
+    json_obj_end(w);
+}
+
+static const char *strategy_name(enum select_strategy s)
+{
+    static const char *const names[] = {"priority", "weighted", "least-latency", "cheapest"};
+
+    return names[s];
+}
+
+static void put_alias(struct json_writer *w, const struct registry_alias *a)
+{
+    unsigned i;
+
+    json_obj(w);
+    json_kv_str(w, "name", a->name);
+    json_kv_cstr(w, "strategy", strategy_name(a->strategy));
+    json_put_key(w, "targets");
+    json_arr(w);
+    for (i = 0; i < a->n_targets; i++) {
+        json_obj(w);
+        json_kv_str(w, "model", a->targets[i].model->id);
+        json_kv_int(w, "weight", a->targets[i].weight);
+        json_obj_end(w);
+    }
+    json_arr_end(w);
+    json_obj_end(w);
+}
+
+void models_native(struct request *req)
+{
+    const struct registry *r = llm_registry(req);
+    const struct registry_model *m;
+    const struct registry_alias *a;
+    struct json_writer w;
+    struct buf out;
+
+    buf_init(&out, MAX_OUT);
+    json_writer_init(&w, &out);
+    json_obj(&w);
+    json_kv_cstr(&w, "price_version", r->price_version);
+    json_put_key(&w, "models");
+    json_arr(&w);
+    for (m = r->models; m; m = m->next)
+        put_native(&w, m);
+    json_arr_end(&w);
+    json_put_key(&w, "aliases");
+    json_arr(&w);
+    for (a = r->aliases; a; a = a->next)
+        put_alias(&w, a);
+    json_arr_end(&w);
+    json_obj_end(&w);
+    reply(req, &out);
+}
+
+struct circuit_of {
+    const char *name;
+    struct provider_status found;
+    bool has;
+};
+
+static void on_status(const struct provider_status *s, void *arg)
+{
+    struct circuit_of *c = arg;
+
+    if (strcmp(s->name, c->name) == 0) {
+        c->found = *s;
+        c->has = true;
+    }
+}
+
+static void put_provider(struct json_writer *w, const struct registry_provider *p)
+{
+    struct circuit_of c = {.name = p->name};
+
+    provider_each(on_status, &c);
+    json_obj(w);
+    json_kv_cstr(w, "name", p->name);
+    json_kv_cstr(w, "dialect", p->dialect->name);
+    json_kv_bool(w, "enabled", p->enabled);
+    json_kv_cstr(w, "circuit", breaker_state_name(c.has ? c.found.state : BREAKER_CLOSED));
+    json_kv_int(w, "in_flight", c.has ? c.found.in_flight : 0);
+    json_obj_end(w);
+}
+
+void models_providers(struct request *req)
+{
+    const struct registry *r = llm_registry(req);
+    const struct registry_provider *p;
+    struct json_writer w;
+    struct buf out;
+
+    buf_init(&out, MAX_OUT);
+    json_writer_init(&w, &out);
+    json_obj(&w);
+    json_put_key(&w, "providers");
+    json_arr(&w);
+    for (p = r->providers; p; p = p->next)
+        put_provider(&w, p);
+    json_arr_end(&w);
+    json_obj_end(&w);
+    reply(req, &out);
+}

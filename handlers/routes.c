@@ -1,0 +1,42 @@
+/*
+ * routes.c - every route: one row each. HEAD comes with GET, OPTIONS with all.
+ */
+#include "handlers/routes.h"
+
+#include "gateway/http/router.h"
+#include "handlers/chat.h"
+#include "handlers/embeddings.h"
+#include "handlers/health.h"
+#include "handlers/models.h"
+#include "handlers/ops.h"
+
+/* clang-format off */
+static const struct route routes[] = {
+    /* OpenAI's surface */
+    {HTTP_POST, "/v1/chat/completions", chat_completions,  SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
+    {HTTP_POST, "/v1/embeddings",       embeddings_openai, SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
+    {HTTP_GET,  "/v1/models",           models_list,       SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,  "/v1/models/{id...}",   models_get,        SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+
+    /* the native surface */
+    {HTTP_POST, "/api/v1/chat",         native_chat,       SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
+    {HTTP_POST, "/api/v1/embeddings",   embeddings_native, SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
+    {HTTP_GET,  "/api/v1/models",       models_native,     SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,  "/api/v1/providers",    models_providers,  SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+
+    /* probes and operators */
+    {HTTP_GET,  "/api/v1/health",       health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
+    {HTTP_GET,  "/api/v1/health/live",  health_live,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
+    {HTTP_GET,  "/api/v1/health/ready", health_ready,      SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
+    {HTTP_GET,  "/api/health",          health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
+    {HTTP_GET,  "/health",              health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
+    {HTTP_GET,  "/metrics",             ops_metrics,       SURFACE_NATIVE, ACCESS_OPS, RATE_PROBE, BODY_NONE, .quiet = true},
+    {HTTP_GET,  "/api/v1/admin/circuits",              ops_circuits,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_POST, "/api/v1/admin/circuits/{name}/reset", ops_circuit_reset, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+};
+/* clang-format on */
+
+enum gw_err routes_init(void)
+{
+    return router_init(routes, sizeof(routes) / sizeof(routes[0]));
+}
