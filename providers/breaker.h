@@ -30,7 +30,7 @@ struct breaker {
     unsigned failures; /* consecutive, while closed */
     unsigned probing;  /* probes out */
     uint64_t opened_us;
-    uint64_t epoch;    /* changes at each change of state; late verdicts of an earlier one are ignored */
+    uint64_t epoch; /* changes with the state; late verdicts of an earlier one only count */
     /* totals, for the admin route */
     uint64_t n_success, n_failure, n_rejected, n_opened;
 };
@@ -42,7 +42,10 @@ struct breaker_pass {
 };
 
 void breaker_init(struct breaker *b);
-/* May a call go out now? Turns OPEN into HALF_OPEN when its time has come. */
+/* Would breaker_allow() say yes? Changes nothing; for ordering targets and for health. */
+bool breaker_would_allow(const struct breaker *b, const struct breaker_config *c, uint64_t now_us);
+/* May a call go out now? Turns OPEN into HALF_OPEN when its time has come (the caller sees it in
+ * b->state); counts a refusal. Each pass must be handed back once with breaker_report(). */
 bool breaker_allow(struct breaker *b, const struct breaker_config *c, uint64_t now_us,
                    struct breaker_pass *ret_pass);
 /* The call's outcome. Returns true when the state changed. */
@@ -50,8 +53,10 @@ bool breaker_report(struct breaker *b, const struct breaker_config *c, struct br
                     enum breaker_verdict v, uint64_t now_us);
 /* Closes it at once (operator, or the shared key was deleted). True when the state changed. */
 bool breaker_reset(struct breaker *b);
-/* Takes over a state from outside (shared in Redis). True when the state changed. */
+/* Takes over a state from outside (shared in Redis); opened_us on this process's clock. True when
+ * the state changed. */
 bool breaker_force(struct breaker *b, enum breaker_state state, uint64_t opened_us);
 /* Microseconds until a probe may go out; 0 when not open. */
-uint64_t breaker_retry_in_us(const struct breaker *b, const struct breaker_config *c, uint64_t now_us);
+uint64_t breaker_retry_in_us(const struct breaker *b, const struct breaker_config *c,
+                             uint64_t now_us);
 const char *breaker_state_name(enum breaker_state s); /* "closed", "half_open", "open" */
