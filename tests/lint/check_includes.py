@@ -17,7 +17,7 @@ LAYERS = {
     "handlers": {"gateway/core", "gateway/http", "gateway/middleware", "storage", "providers",
                  "handlers"},
 }
-MAIN = re.compile(r"gateway/main\.c$")  # wires everything, may include everything
+MAIN = re.compile(r"gateway/[a-z_]+\.[ch]$")  # main, serve, cli: wire everything, may include everything
 
 # library header -> the only files that may include it
 LIBRARIES = [
