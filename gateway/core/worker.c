@@ -23,6 +23,7 @@
 #define SHORT_LIFE_US 1000000u
 #define PAUSE_FIRST_US 100000u
 #define PAUSE_MAX_US 5000000u
+#define LONGEST_WAIT_US 60000000u
 #define FORK_AGAIN_US 1000000u /* when fork() itself fails */
 
 struct child {
@@ -68,6 +69,7 @@ static void be_worker(const struct supervisor *s, unsigned number)
     void *arg = s->arg;
     pid_t parent = s->pid;
 
+    setpgid(0, 0); /* Ctrl-C reaches the supervisor alone, which passes it on once */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)
         _exit(1); /* it died before we could ask to be told */
@@ -176,6 +178,7 @@ static void block_signals(struct supervisor *s)
 {
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD};
 
+    signal(SIGCHLD, SIG_DFL); /* inherited as ignored, nobody would be left to wait for */
     sigemptyset(&s->signals);
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
         sigaddset(&s->signals, signals[i]);
@@ -199,7 +202,7 @@ static int supervise(struct supervisor *s)
 
     while (!all_ended(s)) {
         wait_us = start_due(s);
-        take_signal(s, wait_us < 1000000u ? wait_us : 1000000u);
+        take_signal(s, wait_us < LONGEST_WAIT_US ? wait_us : LONGEST_WAIT_US);
         reap(s);
     }
     return s->status;
