@@ -69,3 +69,13 @@ enum gw_err readfile(const char *path, struct buf *ret, const char **ret_why)
     close(fd);
     return err;
 }
+
+enum gw_err readfile_probe(const char *path, const char **ret_why)
+{
+    int fd = -1;
+    enum gw_err err = open_regular(path, &fd, ret_why);
+
+    if (!err)
+        close(fd);
+    return err;
+}

@@ -14,3 +14,6 @@
  * operator.
  */
 enum gw_err readfile(const char *path, struct buf *ret, const char **ret_why) MUST_CHECK;
+
+/* Can it be opened for reading, and is it a regular file? Errors as above. */
+enum gw_err readfile_probe(const char *path, const char **ret_why) MUST_CHECK;
