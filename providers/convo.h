@@ -66,7 +66,8 @@ struct convo_tool {
     struct slice schema; /* raw JSON schema of the arguments; empty = none given */
     int strict;          /* -1 unset, 0, 1 */
     struct slice cache_control;
-    struct slice raw; /* a built-in tool of one dialect (web search, ...): its type; else empty */
+    struct slice raw; /* a tool only one dialect knows (web search, ...): its whole JSON object,
+                         and name is its type; else empty */
 };
 
 enum convo_tool_choice { CONVO_CHOICE_UNSET, CONVO_CHOICE_AUTO, CONVO_CHOICE_NONE, CONVO_CHOICE_ANY, CONVO_CHOICE_NAMED };
@@ -200,7 +201,11 @@ struct convo_answer {
     struct slice id, model;
     struct convo_out_part *parts;
     unsigned n_choices;
-    struct { enum convo_stop stop; struct slice raw, string; } finish[16]; /* per choice, up to 16 */
+    struct {
+        enum convo_stop stop;
+        struct slice raw, string;
+        struct slice logprobs; /* raw OpenAI object, or empty */
+    } finish[16]; /* per choice, up to 16; choices past that are GW_EUPBAD */
     struct convo_usage usage;
     bool ended;
     enum gw_err err;
