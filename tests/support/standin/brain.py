@@ -83,7 +83,7 @@ def canonical(value):
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-CALL_PATTERN = re.compile(r"call tool [`\"']?([\w.:-]+?)[`\"']?(?=[\s.,;]|$)(?:\s+with\s+)?", re.I)
+CALL_PATTERN = re.compile(r"call tool [`\"']?([\w.:-]*\w)[`\"']?(?:\s+with\s+)?", re.I)
 
 
 def asked_calls(text):

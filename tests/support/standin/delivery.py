@@ -294,8 +294,7 @@ class Delivery:
         if event.name:
             lines.append(f"event:{space}{event.name}")
         lines += [f"data:{space}{part}" for part in data.split("\n")]
-        if not (last and b.get("no_blank")):
-            lines += ["", ""]
+        lines += [""] if last and b.get("no_blank") else ["", ""]
         ends = {"lf": ["\n"], "cr": ["\r"], "crlf": ["\r\n"], "mixed": ["\n", "\r\n", "\r"]}
         ends = ends[b.get("eol", self.answer.eol)]
         text = ""
