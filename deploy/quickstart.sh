@@ -104,8 +104,8 @@ start_standin() {
     port=$(sed -n 's/^listening \([0-9]*\).*/\1/p' "$log" | head -n 1)
     base=http://127.0.0.1:$port
     STANDIN=$base
-    export OPENAI_API_KEY=sk-standin ANTHROPIC_API_KEY=sk-ant-standin GOOGLE_API_KEY=standin \
-        GROQ_API_KEY=gsk_standin
+    export OPENAI_API_KEY=sk-standin-openai ANTHROPIC_API_KEY=sk-ant-standin \
+        GOOGLE_API_KEY=AIzaStandin GROQ_API_KEY=gsk-standin-groq
     export OPENAI_BASE_URL=$base/openai/v1 ANTHROPIC_BASE_URL=$base/anthropic \
         GOOGLE_BASE_URL=$base/google GROQ_BASE_URL=$base/groq/openai/v1 OLLAMA_BASE_URL=$base/ollama
 }

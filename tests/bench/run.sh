@@ -10,10 +10,10 @@ need_packages gcc libc6-dev wrk nginx-light python3 curl || exit 1
 case " $* " in
 *" --nginx-only "*) ;;
 *)
-    need_packages "${BUILD_PACKAGES[@]}" && build_program build -Dbuildtype=release || {
+    if ! need_packages "${BUILD_PACKAGES[@]}" || ! build_program build -Dbuildtype=release; then
         echo "bench: postern could not be built" >&2
         exit 1
-    }
+    fi
     ;;
 esac
 mkdir -p "$WORK" || exit 1
