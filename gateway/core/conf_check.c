@@ -252,7 +252,8 @@ static void check_secret(const struct conf *c, struct problems *ps, const char *
                  "(postern keygen makes one)",
                  s.n, c->environment.p, SECRET_MIN_CHARS);
     if (reads_like_example(s))
-        complain(c, ps, field, "is a placeholder; put a secret of your own there (postern keygen)");
+        complain(c, ps, field,
+                 "is an example, not a secret; put one of your own there (postern keygen)");
     else if (s.n >= SECRET_MIN_CHARS && is_monotonous(s))
         complain(c, ps, field, "repeats itself; a random secret is needed (postern keygen)");
 }

@@ -609,7 +609,7 @@ static void test_production_names_all_its_reasons_at_once(void **state)
         *state,
         "JWT_SECRET_KEY: 8 characters are too short for production; at least 32 are needed "
         "(postern keygen makes one)\n"
-        "JWT_SECRET_KEY: is a placeholder; put a secret of your own there (postern keygen)\n"
+        "JWT_SECRET_KEY: is an example, not a secret; put one of your own there (postern keygen)\n"
         "POSTERN_MASTER_KEY: 21 characters are too short for production; at least 32 are needed "
         "(postern keygen makes one)\n"
         "REQUIRE_AUTHENTICATION: authentication is off, which production refuses\n"
