@@ -140,12 +140,17 @@ reach() {
     esac
 }
 
-# start_gateway HOST PORT LOG: returns when it is ready; its process is the last of children.
-start_gateway() {
+must_be_free() {
     local host
     host=$(reach "$1")
     ! answers "${host//[\[\]]/}" "$2" ||
         die "port $2 is taken; choose another: API_PORT=8770 ./deploy/quickstart.sh"
+}
+
+# start_gateway HOST PORT LOG: returns when it is ready; its process is the last of children.
+start_gateway() {
+    local host
+    host=$(reach "$1")
     API_HOST=$1 API_PORT=$2 "$POSTERN" serve --env-file "$ENV_FILE" >"$3" 2>&1 &
     children+=($!)
     wait_for $! ready "http://$host:$2" || die "postern did not become ready: $(tail -n 1 "$3")"
@@ -204,6 +209,7 @@ esac
 if ! [[ $PORT =~ ^[0-9]{1,5}$ ]] || [ "$PORT" -lt 1 ] || [ "$PORT" -gt 65535 ]; then
     die "API_PORT must be a port number, not '$PORT'"
 fi
+must_be_free "$HOST" "$PORT"
 trap stop_children EXIT
 trap on_signal INT TERM
 
