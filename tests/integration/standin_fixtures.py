@@ -1,4 +1,4 @@
-"""What the tests of the stand-in share: a running one, and small helpers for its three dialects."""
+"""What the tests of the stand-in share: small helpers for its three dialects."""
 
 import copy
 import json
@@ -6,11 +6,9 @@ import os
 import socket
 import sys
 
-import pytest
-
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
-from standin.client import KEYS, Standin  # noqa: E402
+from standin.client import KEYS  # noqa: E402
 
 PNG = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg"
        "==")
@@ -29,18 +27,6 @@ HEADERS = {
     "google": {**JSON, "x-goog-api-key": KEYS["google"]},
 }
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5", "google": "gemini-2.5-flash"}
-
-
-@pytest.fixture(scope="module")
-def running():
-    with Standin() as standin:
-        yield standin
-
-
-@pytest.fixture
-def standin(running):
-    running.reset()
-    return running
 
 
 def chat_path(dialect, model, stream=False):

@@ -8,11 +8,10 @@ import pytest
 
 from standin_fixtures import (GONE, HEADERS, MODELS, PDF, PDF_BYTES, PNG, PNG_BYTES, WEATHER,
                               anthropic_tool_turn, chat, chat_body, chat_path, edit, events,
-                              google_tool_turn, post, running, standin, text_of, with_tools)
+                              google_tool_turn, post, text_of, with_tools)
 from standin import schema
 
 DIALECTS = ("openai", "anthropic", "google")
-__all__ = ["running", "standin"]  # fixtures
 
 
 def calls_of(dialect, body):

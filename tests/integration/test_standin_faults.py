@@ -10,13 +10,12 @@ import zlib
 import pytest
 
 from standin_fixtures import (HEADERS, MODELS, Raw, chat, chat_body, chat_path, events, post,
-                              raw_request, running, standin)
+                              raw_request)
 from standin import behaviour
 from standin.brain import asked_calls
 from standin.client import Standin
 
 DIALECTS = ("openai", "anthropic", "google")
-__all__ = ["running", "standin"]  # fixtures
 
 
 # scripts
@@ -438,11 +437,12 @@ def test_hundreds_of_streams_at_once_all_end_well(standin):
     assert good == [True] * 200
 
 
-def test_it_restarts_on_the_same_port(standin):
-    port = standin.port
-    standin.control({"status": 500}, repeat=-1)
-    standin.restart()
-    assert standin.port == port and chat(standin, "openai")[0] == 200
+def test_it_restarts_on_the_same_port():
+    with Standin() as standin:
+        port = standin.port
+        standin.control({"status": 500}, repeat=-1)
+        standin.restart()
+        assert standin.port == port and chat(standin, "openai")[0] == 200
 
 
 def test_it_speaks_tls(tmp_path):

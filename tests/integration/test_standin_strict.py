@@ -2,17 +2,15 @@
 
 import json
 import os
-import re
 
 import pytest
 
 from standin_fixtures import (GONE, HEADERS, MODELS, PNG, WEATHER, anthropic_tool_turn, chat_body,
-                              chat_path, edit, google_tool_turn, post, running, standin, text_of,
+                              chat_path, edit, google_tool_turn, post, text_of,
                               with_tools)
 from standin import anthropic_fields, behaviour, google_fields, openai_fields
 
 DIALECTS = ("openai", "anthropic", "google")
-__all__ = ["running", "standin"]  # fixtures
 
 
 def openai_base():
@@ -295,73 +293,73 @@ def test_google_shows_thoughts_only_when_asked(standin):
     assert [p.get("thought", False) for p in shown["candidates"][0]["content"]["parts"]] == [True, False]
 
 
-# the field names against the vendors' packages
+# the field names against the vendors' type definitions (tests/sdk/fields.mjs)
 
-MODULES = os.environ.get("STANDIN_NODE_MODULES") or os.path.join(
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sdk", "node_modules")
-PACKAGES = {
-    "openai": "openai/resources/chat/completions/completions.d.ts",
-    "embeddings": "openai/resources/embeddings.d.ts",
-    "shared": "openai/resources/shared.d.ts",
-    "anthropic": "@anthropic-ai/sdk/resources/messages/messages.d.ts",
-    "google": "@google/genai/dist/genai.d.ts",
-}
 ENTERPRISE_ONLY = {"modelSelectionConfig", "routingConfig", "audioTimestamp", "method",
                    "streamFunctionCallArguments", "retrieval", "enterpriseWebSearch", "exaAiSearch",
                    "parallelAiSearch", "partialArgs", "willContinue"}
 #: fields that the package's converter to this API sends, but that its wire type does not list
 ELSEWHERE = {"GenerationConfig": {"imageConfig"}}
+MESSAGES = openai_fields.MESSAGE.variants
+HEADER_PARAMS = set(anthropic_fields.HEADER_PARAMS)
+OPENAI, ANTHROPIC, GOOGLE = "openai", "@anthropic-ai/sdk", "@google/genai"
 SHAPES = [
-    ("openai", "ChatCompletionCreateParamsBase", openai_fields.CHAT, set()),
-    ("openai", "ChatCompletionContentPartImage", openai_fields.IMAGE_PART, set()),
-    ("openai", "ChatCompletionAssistantMessageParam", openai_fields.MESSAGE.variants["assistant"], set()),
-    ("openai", "ChatCompletionToolMessageParam", openai_fields.MESSAGE.variants["tool"], set()),
-    ("shared", "FunctionDefinition", openai_fields.FUNCTION, set()),
-    ("embeddings", "EmbeddingCreateParams", openai_fields.EMBEDDINGS, set()),
-    ("anthropic", "MessageCreateParamsBase", anthropic_fields.CREATE["2026-10-21"],
-     set(anthropic_fields.HEADER_PARAMS)),
-    ("anthropic", "MessageCountTokensParams", anthropic_fields.COUNT, set(anthropic_fields.HEADER_PARAMS)),
-    ("anthropic", "TextBlockParam", anthropic_fields.TEXT, set()),
-    ("anthropic", "ImageBlockParam", anthropic_fields.IMAGE, set()),
-    ("anthropic", "DocumentBlockParam", anthropic_fields.DOCUMENT, set()),
-    ("anthropic", "ToolUseBlockParam", anthropic_fields.TOOL_USE, set()),
-    ("anthropic", "ToolResultBlockParam", anthropic_fields.TOOL_RESULT, set()),
-    ("anthropic", "ThinkingBlockParam", anthropic_fields.THINKING_BLOCK, set()),
-    ("anthropic", "Tool", anthropic_fields.CUSTOM_TOOL, set()),
-    ("anthropic", "OutputConfig", anthropic_fields.OUTPUT_CONFIG, set()),
-    ("google", "Part", google_fields.PART, set()),
-    ("google", "Content", google_fields.CONTENT, set()),
-    ("google", "Blob_2", google_fields.BLOB, set()),
-    ("google", "FunctionCall", google_fields.FUNCTION_CALL, ENTERPRISE_ONLY),
-    ("google", "FunctionResponse", google_fields.FUNCTION_RESPONSE, set()),
-    ("google", "FunctionDeclaration", google_fields.FUNCTION_DECLARATION, set()),
-    ("google", "FunctionCallingConfig",
+    (OPENAI, "ChatCompletionCreateParamsBase", openai_fields.CHAT, set()),
+    (OPENAI, "ChatCompletionContentPartImage", openai_fields.IMAGE_PART, set()),
+    (OPENAI, "ChatCompletionContentPartText", openai_fields.TEXT_PART, set()),
+    (OPENAI, "ChatCompletionAssistantMessageParam", MESSAGES["assistant"], set()),
+    (OPENAI, "ChatCompletionToolMessageParam", MESSAGES["tool"], set()),
+    (OPENAI, "ChatCompletionUserMessageParam", MESSAGES["user"], set()),
+    (OPENAI, "ChatCompletionSystemMessageParam", MESSAGES["system"], set()),
+    (OPENAI, "ChatCompletionStreamOptions", openai_fields.CHAT.fields["stream_options"], set()),
+    (OPENAI, "FunctionDefinition", openai_fields.FUNCTION, set()),
+    (OPENAI, "EmbeddingCreateParams", openai_fields.EMBEDDINGS, set()),
+    (ANTHROPIC, "MessageCreateParamsBase", anthropic_fields.CREATE["2026-10-21"], HEADER_PARAMS),
+    (ANTHROPIC, "MessageCountTokensParams", anthropic_fields.COUNT, HEADER_PARAMS),
+    (ANTHROPIC, "TextBlockParam", anthropic_fields.TEXT, set()),
+    (ANTHROPIC, "ImageBlockParam", anthropic_fields.IMAGE, set()),
+    (ANTHROPIC, "DocumentBlockParam", anthropic_fields.DOCUMENT, set()),
+    (ANTHROPIC, "SearchResultBlockParam", anthropic_fields.SEARCH_RESULT, set()),
+    (ANTHROPIC, "ToolUseBlockParam", anthropic_fields.TOOL_USE, set()),
+    (ANTHROPIC, "ToolResultBlockParam", anthropic_fields.TOOL_RESULT, set()),
+    (ANTHROPIC, "ThinkingBlockParam", anthropic_fields.THINKING_BLOCK, set()),
+    (ANTHROPIC, "RedactedThinkingBlockParam", anthropic_fields.REDACTED_BLOCK, set()),
+    (ANTHROPIC, "Tool", anthropic_fields.CUSTOM_TOOL, set()),
+    (ANTHROPIC, "OutputConfig", anthropic_fields.OUTPUT_CONFIG, set()),
+    (ANTHROPIC, "ThinkingConfigEnabled", anthropic_fields.THINKING.variants["enabled"], set()),
+    (ANTHROPIC, "ThinkingConfigAdaptive", anthropic_fields.THINKING.variants["adaptive"], set()),
+    (ANTHROPIC, "ToolChoiceTool", anthropic_fields.TOOL_CHOICE.variants["tool"], set()),
+    (ANTHROPIC, "ToolChoiceAuto", anthropic_fields.TOOL_CHOICE.variants["auto"], set()),
+    (ANTHROPIC, "Metadata", anthropic_fields.CREATE_FIELDS["metadata"], set()),
+    (ANTHROPIC, "CacheControlEphemeral", anthropic_fields.CACHE, set()),
+    (GOOGLE, "Part", google_fields.PART, set()),
+    (GOOGLE, "Content", google_fields.CONTENT, set()),
+    (GOOGLE, "Blob_2", google_fields.BLOB, set()),
+    (GOOGLE, "FileData", google_fields.FILE, set()),
+    (GOOGLE, "FunctionCall", google_fields.FUNCTION_CALL, ENTERPRISE_ONLY),
+    (GOOGLE, "FunctionResponse", google_fields.FUNCTION_RESPONSE, set()),
+    (GOOGLE, "FunctionDeclaration", google_fields.FUNCTION_DECLARATION, set()),
+    (GOOGLE, "FunctionCallingConfig",
      google_fields.TOOL_CONFIG.fields["functionCallingConfig"], ENTERPRISE_ONLY),
-    ("google", "Tool", google_fields.TOOL, ENTERPRISE_ONLY),
-    ("google", "Schema", google_fields.SCHEMA, set()),
-    ("google", "GenerationConfig", google_fields.GENERATION_CONFIG, ENTERPRISE_ONLY),
-    ("google", "ThinkingConfig", google_fields.THINKING_CONFIG, set()),
+    (GOOGLE, "ToolConfig", google_fields.TOOL_CONFIG, set()),
+    (GOOGLE, "Tool", google_fields.TOOL, ENTERPRISE_ONLY),
+    (GOOGLE, "Schema", google_fields.SCHEMA, set()),
+    (GOOGLE, "GenerationConfig", google_fields.GENERATION_CONFIG, ENTERPRISE_ONLY),
+    (GOOGLE, "ThinkingConfig", google_fields.THINKING_CONFIG, set()),
 ]
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @pytest.mark.parametrize("package,name,spec,left_out", SHAPES)
 def test_field_names_are_those_of_the_vendors_type_definitions(package, name, spec, left_out):
-    path = os.path.join(MODULES, PACKAGES[package])
-    if not os.path.exists(path):
-        pytest.skip("the vendors' packages are not installed (npm ci in tests/sdk)")
-    with open(path, encoding="utf-8") as file:
-        text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
-    match = re.search(r"^export declare (?:interface|class) %s {\n(.*?)^}|^(?:export |declare )*interface "
-                      r"%s (?:extends \w+ )?{\n(.*?)^}" % (name, name), text, re.S | re.M)
-    assert match, f"{name} is not in {path}"
-    inside = match.group(1) or match.group(2)
-    theirs = dict(re.findall(r"^    (\w+)(\??):", inside, re.M))
-    assert set(spec.fields) - ELSEWHERE.get(name, set()) == set(theirs) - left_out
-    if package != "google":  # where all fields are optional in the types
-        assert set(spec.required) == {n for n, optional in theirs.items() if not optional} - left_out
+    with open(os.path.join(TESTS, "sdk", "fields.json"), encoding="utf-8") as file:
+        theirs = json.load(file)[package]["types"][name]
+    required, optional = set(theirs["required"]), set(theirs["optional"])
+    assert set(spec.fields) - ELSEWHERE.get(name, set()) == (required | optional) - left_out
+    if package != GOOGLE:  # where all fields are optional in the types
+        assert set(spec.required) == required - left_out
 
 
 def test_the_readme_has_the_table_of_directives():
-    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    with open(os.path.join(here, "support", "README.md"), encoding="utf-8") as file:
+    with open(os.path.join(TESTS, "support", "README.md"), encoding="utf-8") as file:
         assert behaviour.markdown_table() in file.read()

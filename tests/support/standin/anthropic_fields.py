@@ -3,7 +3,7 @@
 Names, required fields and enumerations are those of the npm package `@anthropic-ai/sdk` 1.11.0
 (resources/messages/messages.d.ts). That release speaks API version 2026-10-21, which no longer has
 temperature, top_p and top_k; they are in SAMPLING and accepted with version 2023-06-01 only.
-test_standin.py compares the names with the package when it is there.
+tests/sdk/fields.json holds the names, and test_standin_strict.py compares.
 """
 
 from .fields import Any, Arr, Bool, Either, Int, Map, Num, Obj, Str, Tagged

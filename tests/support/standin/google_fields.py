@@ -4,7 +4,8 @@ Names and enumerations are those of the npm package `@google/genai` 2.32.0: dist
 its converters to this API (the ...ToMldev functions) refuse as being only for the enterprise platform.
 snake_case spellings are accepted as well, as by the vendor. The schema of `parameters` and
 `responseSchema` is a closed list of keywords; `parametersJsonSchema` and `responseJsonSchema` are
-JSON schema and open. test_standin.py compares the names with the package when it is there.
+JSON schema and open.
+tests/sdk/fields.json holds the names, and test_standin_strict.py compares.
 """
 
 from .fields import Any, Arr, Bool, Either, Int, Map, Num, Obj, Spec, Str, check

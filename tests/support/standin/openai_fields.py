@@ -2,7 +2,8 @@
 
 Names, required fields and enumerations are those of the type definitions in the npm package `openai`
 6.49.0 (resources/chat/completions/completions.d.ts, embeddings.d.ts, shared.d.ts); ranges are those
-of its documentation comments. test_standin.py compares the names with the package when it is there.
+of its documentation comments.
+tests/sdk/fields.json holds the names, and test_standin_strict.py compares.
 """
 
 from .fields import Any, Arr, Bool, Either, Int, Map, Num, Obj, Str, Tagged
