@@ -30,7 +30,7 @@ def count_program(record):
     single = CMOCKA.findall(out)
     failed = [name for what, name in single if what != "OK"]
     broken = record["result"] not in ("OK", "EXPECTEDFAIL")
-    if REPORT.search(out + err):
+    if REPORT.search(out + err) and not failed:
         failed.append("sanitizer report")
     if broken and not failed:
         failed.append(record["result"])
