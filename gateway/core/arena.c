@@ -117,6 +117,8 @@ static bool arena_grow(struct arena *a, size_t n)
     size_t head = round_up(sizeof(struct block));
     struct block *b;
 
+    if (n > PTRDIFF_MAX - head)
+        return false;
     if (size < head + n)
         size = head + n;
     b = malloc(size);

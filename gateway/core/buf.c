@@ -48,7 +48,7 @@ char *buf_reserve(struct buf *b, size_t n)
     }
     if (b->n + n > b->cap || !b->p) {
         cap = grown_cap(b, b->n + n);
-        p = realloc(b->p, cap ? cap : 1);
+        p = cap < PTRDIFF_MAX ? realloc(b->p, cap + 1) : NULL; /* + 1 for vsnprintf's terminator */
         if (!p) {
             b->err = GW_ENOMEM;
             return NULL;
@@ -116,7 +116,7 @@ void buf_vprintf(struct buf *b, const char *fmt, va_list ap)
     need = vsnprintf(NULL, 0, fmt, again);
     va_end(again);
     assert(need >= 0);
-    to = buf_reserve(b, (size_t)need + 1);
+    to = buf_reserve(b, (size_t)need);
     if (!to)
         return;
     vsnprintf(to, (size_t)need + 1, fmt, ap);
