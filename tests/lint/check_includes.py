@@ -21,12 +21,12 @@ LAYERS = {
 PROGRAM = "gateway"
 LAYERS[PROGRAM] = set(LAYERS) | {PROGRAM}
 
-# library header -> the only files that may include it
+# library header -> the only files that may include it: one file, and its private parts (stem_*)
 LIBRARIES = [
-    (re.compile(r"(evhtp\.h|evhtp/.*)$"), re.compile(r"gateway/http/(server|evhtp)[a-z_]*\.[ch]$")),
-    (re.compile(r"curl/.*$"), re.compile(r"providers/transport[a-z_]*\.c$")),
-    (re.compile(r"(.*/)?libpq(-fe|-events)?\.h$|libpq/.*$"), re.compile(r"storage/pg\.c$")),
-    (re.compile(r"hiredis/.*$|hiredis\.h$"), re.compile(r"storage/redis\.c$")),
+    (re.compile(r"(evhtp\.h|evhtp/.*)$"), re.compile(r"gateway/http/(server\.c|server_[a-z_]+\.[ch])$")),
+    (re.compile(r"curl/.*$"), re.compile(r"providers/(transport\.c|transport_[a-z_]+\.[ch])$")),
+    (re.compile(r"(.*/)?libpq(-fe|-events)?\.h$|libpq/.*$"), re.compile(r"storage/(pg\.c|pg_[a-z_]+\.[ch])$")),
+    (re.compile(r"hiredis/.*$|hiredis\.h$"), re.compile(r"storage/(redis\.c|redis_[a-z_]+\.[ch])$")),
 ]
 TESTS = ("tests/unit", "tests/fuzz", "tests/bench", "tests/support")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
