@@ -25,10 +25,11 @@
 
 #define MAX_HOOKS 8
 #define MAX_SIGNALS 8
-#define DEFER_ROUNDS 8           /* rounds of deferred calls in one turn */
-#define DEFER_LAST_ROUNDS 1000   /* when the loop ends */
-#define MAX_ARM_US 3600000000ull /* longest single wait asked of libevent; then it is armed again  \
-                                  */
+#define DEFER_ROUNDS 8         /* rounds of deferred calls in one turn */
+#define DEFER_LAST_ROUNDS 1000 /* when the loop ends */
+#define MAX_ARM_US                                                                                 \
+    3600000000ull /* longest single wait asked of libevent; then it is armed again                 \
+                   */
 
 TAILQ_HEAD(deferred_list, loop_deferred);
 

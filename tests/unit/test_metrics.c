@@ -365,8 +365,6 @@ static void test_promtool_accepts_the_exposition(void **state)
     struct buf *out = *state;
     FILE *f;
 
-    if (access("/usr/bin/promtool", X_OK) != 0)
-        skip();
     count_some();
     metrics_observe_us(metrics_get(M_HTTP_SECONDS, "GET", "/x", NULL), 1500);
     metrics_add(metrics_get(M_RATE_LIMITED, "a\"\\\n\xff\xc3\xa4", NULL, NULL), 1);
