@@ -298,8 +298,9 @@ def test_google_shows_thoughts_only_when_asked(standin):
 ENTERPRISE_ONLY = {"modelSelectionConfig", "routingConfig", "audioTimestamp", "method",
                    "streamFunctionCallArguments", "retrieval", "enterpriseWebSearch", "exaAiSearch",
                    "parallelAiSearch", "partialArgs", "willContinue"}
-#: fields that the package's converter to this API sends, but that its wire type does not list
-ELSEWHERE = {"GenerationConfig": {"imageConfig"}}
+#: fields that the vendor takes although the type does not list them: what the package's converter to
+#: this API sends, and what stands in an answer that the documentation's examples send back as it came
+ELSEWHERE = {"GenerationConfig": {"imageConfig"}, "ChatCompletionAssistantMessageParam": {"annotations"}}
 MESSAGES = openai_fields.MESSAGE.variants
 HEADER_PARAMS = set(anthropic_fields.HEADER_PARAMS)
 OPENAI, ANTHROPIC, GOOGLE = "openai", "@anthropic-ai/sdk", "@google/genai"

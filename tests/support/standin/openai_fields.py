@@ -52,7 +52,8 @@ MESSAGE = Tagged("role", {
     "assistant": Obj({
         "role!": Str(), "content": ASSISTANT_CONTENT, "name": PARTICIPANT,
         "refusal": Str(null=True), "audio": Obj({"id!": Str()}, null=True),
-        "tool_calls": Arr(TOOL_CALL, lo=1),
+        "tool_calls": Arr(TOOL_CALL, lo=1, null=True),
+        "annotations": Arr(Map(), null=True),  # of an answer that is sent back as it came
         "function_call": Obj({"arguments!": Str(), "name!": Str()}, null=True),
     }),
     "tool": Obj({"role!": Str(), "content!": TEXT_CONTENT, "tool_call_id!": Str(lo=1)}),
