@@ -729,6 +729,27 @@ static void test_while_another_process_rotates_lines_go_to_the_old_file(void **s
     log_sink_close(&sink);
 }
 
+static void test_a_file_rotated_by_another_process_meanwhile_is_not_rotated_again(void **state)
+{
+    struct scene *s = *state;
+    char renamed[160];
+    struct log_sink first, second;
+
+    snprintf(renamed, sizeof(renamed), "%s.1", s->file);
+    assert_int_equal(log_sink_open_file(&first, s->file, 4, 5), GW_OK);
+    assert_int_equal(log_sink_open_file(&second, s->file, 4, 5), GW_OK);
+    log_sink_add(&first, "one\n", 4, 0);
+    log_sink_flush(&first, CHECK_US);
+    rotate(&first);
+    rotate(&second); /* it saw the long file before the first one renamed it */
+    log_sink_add(&second, "two\n", 4, CHECK_US);
+    log_sink_flush(&second, CHECK_US);
+    assert_string_equal(read_path(s, renamed), "one\n");
+    assert_string_equal(read_file(s), "two\n");
+    log_sink_close(&first);
+    log_sink_close(&second);
+}
+
 static void test_several_workers_rotate_one_file_and_lose_nothing(void **state)
 {
     struct scene *s = *state;
@@ -791,6 +812,7 @@ int main(void)
         TEST(test_a_long_file_is_renamed_and_old_ones_go),
         TEST(test_a_file_moved_away_is_made_again),
         TEST(test_while_another_process_rotates_lines_go_to_the_old_file),
+        TEST(test_a_file_rotated_by_another_process_meanwhile_is_not_rotated_again),
         TEST(test_several_workers_rotate_one_file_and_lose_nothing),
     };
 

@@ -187,7 +187,7 @@ static void test_hostile_label_values_are_escaped_and_cleaned(void **state)
 static void test_long_values_are_cut_between_characters(void **state)
 {
     struct buf *out = *state;
-    char text[80], line[160];
+    char text[80] = "", line[160];
     const struct slice values[] = {slice_of(text, sizeof(text))};
 
     memset(text, 'x', sizeof(text));

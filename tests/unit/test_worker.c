@@ -148,7 +148,7 @@ static pid_t start(unsigned n, int (*run)(unsigned, void *), void *arg)
     pid = fork();
     if (pid == 0) {
         close(fds[0]);
-        alarm(120); /* never outlives a failed test */
+        alarm(60); /* never outlives a failed test */
         prctl(PR_SET_CHILD_SUBREAPER, 1);
         exit(worker_supervise(n, run, note_restart, arg));
     }
