@@ -680,76 +680,6 @@ static void test_a_long_file_is_renamed_and_old_ones_go(void **state)
     }
 }
 
-static void test_a_file_moved_away_is_made_again(void **state)
-{
-    struct scene *s = *state;
-    char away[160], command[160];
-    struct log_sink sink;
-
-    snprintf(away, sizeof(away), "%s.away", s->file);
-    assert_int_equal(log_sink_open_file(&sink, s->file, 0, 5), GW_OK);
-    log_sink_add(&sink, "one\n", 4, 0);
-    log_sink_flush(&sink, CHECK_US);
-    assert_int_equal(rename(s->file, away), 0);
-    log_sink_add(&sink, "two\n", 4, 0);
-    log_sink_flush(&sink, CHECK_US + 1); /* not looked at again so soon */
-    log_sink_add(&sink, "three\n", 6, 0);
-    log_sink_flush(&sink, 2 * CHECK_US);
-    assert_string_equal(read_path(s, away), "one\ntwo\n");
-    assert_string_equal(read_file(s), "three\n");
-
-    snprintf(command, sizeof(command), "rm -rf %s/deep", s->dir); /* with its directories */
-    assert_int_equal(system(command), 0);
-    log_sink_add(&sink, "four\n", 5, 0);
-    log_sink_flush(&sink, 3 * CHECK_US);
-    assert_string_equal(read_file(s), "four\n");
-    log_sink_close(&sink);
-}
-
-static void test_while_another_process_rotates_lines_go_to_the_old_file(void **state)
-{
-    struct scene *s = *state;
-    char lock[160];
-    struct log_sink sink;
-    int fd;
-
-    assert_int_equal(log_sink_open_file(&sink, s->file, 4, 5), GW_OK);
-    snprintf(lock, sizeof(lock), "%s.lock", s->file);
-    fd = open(lock, O_CREAT | O_RDWR, 0600);
-    assert_int_equal(flock(fd, LOCK_EX), 0);
-    log_sink_add(&sink, "one\n", 4, 0);
-    log_sink_flush(&sink, CHECK_US);
-    log_sink_add(&sink, "two\n", 4, 0);
-    log_sink_flush(&sink, 2 * CHECK_US);
-    assert_string_equal(read_file(s), "one\ntwo\n");
-    close(fd);
-    log_sink_add(&sink, "three\n", 6, 0);
-    log_sink_flush(&sink, 3 * CHECK_US);
-    assert_string_equal(read_file(s), "three\n");
-    log_sink_close(&sink);
-}
-
-static void test_a_file_rotated_by_another_process_meanwhile_is_not_rotated_again(void **state)
-{
-    struct scene *s = *state;
-    char renamed[160];
-    struct log_sink first, second;
-
-    snprintf(renamed, sizeof(renamed), "%s.1", s->file);
-    assert_int_equal(log_sink_open_file(&first, s->file, 4, 5), GW_OK);
-    assert_int_equal(log_sink_open_file(&second, s->file, 4, 5), GW_OK);
-    log_sink_add(&first, "one\n", 4, 0);
-    log_sink_flush(&first, CHECK_US);
-    rotate(&first);
-    rotate(&second); /* it saw the long file before the first one renamed it */
-    log_sink_add(&second, "two\n", 4, CHECK_US);
-    log_sink_flush(&second, CHECK_US);
-    assert_string_equal(read_path(s, renamed), "one\n");
-    assert_string_equal(read_file(s), "two\n");
-    log_sink_close(&first);
-    log_sink_close(&second);
-}
-
 static void test_several_workers_rotate_one_file_and_lose_nothing(void **state)
 {
     struct scene *s = *state;
@@ -810,9 +740,6 @@ int main(void)
         TEST(test_check_092_standard_output_on_a_full_device_goes_on),
         TEST(test_both_sinks_get_every_line),
         TEST(test_a_long_file_is_renamed_and_old_ones_go),
-        TEST(test_a_file_moved_away_is_made_again),
-        TEST(test_while_another_process_rotates_lines_go_to_the_old_file),
-        TEST(test_a_file_rotated_by_another_process_meanwhile_is_not_rotated_again),
         TEST(test_several_workers_rotate_one_file_and_lose_nothing),
     };
 
