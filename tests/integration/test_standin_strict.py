@@ -1,5 +1,6 @@
 """The stand-in refuses what the vendors refuse, and knows the fields that they know."""
 
+import http.client
 import json
 import os
 
@@ -291,6 +292,37 @@ def test_google_shows_thoughts_only_when_asked(standin):
     assert hidden["usageMetadata"]["thoughtsTokenCount"] > 0
     assert [p.get("thought", False) for p in hidden["candidates"][0]["content"]["parts"]] == [False]
     assert [p.get("thought", False) for p in shown["candidates"][0]["content"]["parts"]] == [True, False]
+
+
+def places(value, path=()):
+    """The paths of everything inside a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value)
+    for step, part in inside:
+        yield path + (step,)
+        if isinstance(part, (dict, list)):
+            yield from places(part, path + (step,))
+
+
+ODD_VALUES = [None, True, -1, 1.5, 10**20, "", "odd", [], {}, [None], [[]], {"type": "odd"}, {"odd": {}},
+              {"type": ["string", "null"]}, {"$ref": "#/nowhere"}, {"role": "user", "content": "x"}]
+
+
+@pytest.mark.parametrize("dialect,model", [("openai", "gpt-4o"), ("anthropic", "claude-haiku-4-5"),
+                                           ("google", "gemini-3-pro-preview")])
+def test_no_odd_value_anywhere_makes_the_stand_in_itself_fail(standin, dialect, model):
+    base = {"openai": openai_base, "anthropic": anthropic_tool_turn, "google": google_tool_turn}[dialect]()
+    conn = http.client.HTTPConnection("127.0.0.1", standin.port, timeout=30)
+    statuses = set()
+    for path in list(places(base)):
+        for odd in ODD_VALUES:
+            conn.request("POST", chat_path(dialect, model), json.dumps(edit(base, path, odd)),
+                         HEADERS[dialect])
+            answer = conn.getresponse()
+            answer.read()
+            statuses.add(answer.status)
+    conn.close()
+    assert 400 in statuses and statuses <= {200, 400, 404}
+    assert standin.health()["bugs"] == 0
 
 
 # the field names against the vendors' type definitions (tests/sdk/fields.mjs)

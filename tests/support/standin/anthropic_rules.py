@@ -81,6 +81,9 @@ def check_parameters(data, model, version):
 def _check_format(given, t):
     if not t.formats:
         raise bad("'claude' model does not support output format.")
+    problem = schema.problem(given)
+    if problem:
+        raise bad(f"output_config.format.schema: {problem}")
     fault = schema.strict_fault(given)
     if fault is not None and fault[1] == "additionalProperties":
         raise bad("output_config.format.schema: For 'object' type, 'additionalProperties' must be "
@@ -92,6 +95,11 @@ def _check_tools(data, t):
     names = [tool.get("name") for tool in tools]
     if len(set(names)) != len(names):
         raise bad("tools: Tool names must be unique.")
+    for index, tool in enumerate(tools):
+        problem = schema.problem(tool["input_schema"]) if "input_schema" in tool else None
+        if problem:
+            raise bad(f"tools.{index}.custom.input_schema: JSON schema is invalid. It must match JSON Schema "
+                      f"draft 2020-12: {problem}")
     choice = data.get("tool_choice")
     if choice is None:
         return

@@ -98,6 +98,7 @@ class Control:
         self.open = 0
         self.connections = 0
         self.accepted = 0
+        self.bugs = 0  # requests that the stand-in itself failed at
         self.started = time.time()
 
     def begin(self, conn, req):
@@ -143,7 +144,7 @@ class Control:
         if route == ("GET", "/_health"):
             return Answer.json({
                 "status": "ok", "open": self.open, "connections": self.connections,
-                "accepted": self.accepted, "total": self.total, "started": self.started})
+                "accepted": self.accepted, "total": self.total, "bugs": self.bugs, "started": self.started})
         return Answer.json({"error": "no such control endpoint"}, 404)
 
     def _add(self, data):

@@ -3,6 +3,7 @@
 import re
 
 from . import brain
+from . import schema as schemas
 from .dialect import ApiError
 from .google_fields import PART_DATA
 
@@ -184,6 +185,9 @@ def check_config(data, model):
                   "allowed for mime type application/json\n")
     if len(schemas) > 1:
         raise bad("Only one of response_schema and response_json_schema may be set.")
+    if "responseSchema" in config:
+        _check_schema(config["responseSchema"], "GenerateContentRequest.generation_config.response_schema")
+    _check_json_schema(config.get("responseJsonSchema"), "generation_config.response_json_schema")
     _check_tools(data, model, mime)
     _check_thinking(config.get("thinkingConfig"), model)
 
@@ -205,6 +209,7 @@ def _check_tools(data, model, mime):
             if function["name"] in names:
                 raise bad(f"Duplicate function declaration found: {function['name']}")
             names.append(function["name"])
+            _check_json_schema(function.get("parametersJsonSchema"), where)
             if "parameters" in function:
                 _check_schema(function["parameters"], f"{where}.parameters")
     calling = (data.get("toolConfig") or {}).get("functionCallingConfig") or {}
@@ -218,6 +223,12 @@ def _check_tools(data, model, mime):
         raise bad("Function calling mode ANY requires function declarations.")
     if names and mime == "application/json" and version_of(model) < (3, 0):
         raise bad("Function calling with a response mime type: 'application/json' is unsupported")
+
+
+def _check_json_schema(given, where):
+    problem = schemas.problem(given) if given is not None else None
+    if problem:
+        raise bad(f"* {where}: {problem}\n")
 
 
 def _check_schema(schema, where):

@@ -168,6 +168,9 @@ class OpenAI(Dialect):
         given = data["input"]
         if isinstance(given, str) or isinstance(given[0], int):
             given = [given]
+        if len({type(text) for text in given}) != 1:
+            raise ApiError(400, "Invalid type for 'input': expected strings or token arrays, not both.",
+                           param="input", code="invalid_type")
         texts = [text if isinstance(text, str) else " ".join(map(str, text)) for text in given]
         size = DIMENSIONS.get(ctx.model, 1536)
         if "dimensions" in data:
@@ -264,6 +267,7 @@ def _check_schemas(data):
     wanted = data.get("response_format") or {}
     if wanted.get("type") == "json_schema":
         inner = wanted["json_schema"]
+        _valid(inner.get("schema") or {}, f"response_format '{inner['name']}'", "response_format")
         if inner.get("strict"):
             _strict(inner.get("schema") or {}, f"response_format '{inner['name']}'", "response_format")
     elif wanted.get("type") == "json_object" and "json" not in json.dumps(data["messages"]).lower():
@@ -279,8 +283,16 @@ def _check_schemas(data):
                                     f"JSON Schema of 'type: \"object\"', got 'type: "
                                     f"\"{given.get('type')}\"'.",
                                param=where, code="invalid_function_parameters")
+            _valid(given or {}, f"function '{function['name']}'", where)
             if function.get("strict"):
                 _strict(given or {}, f"function '{function['name']}'", where)
+
+
+def _valid(given, what, param):
+    problem = schema.problem(given)
+    if problem:
+        raise ApiError(400, f"Invalid schema for {what}: {problem}.", param=param,
+                       code="invalid_function_parameters" if param != "response_format" else None)
 
 
 def _strict(given, what, param):

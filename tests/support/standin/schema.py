@@ -4,6 +4,7 @@ Enough for what clients send as answer formats and tool parameters: types, prope
 enum, const, items, $ref into the same document, allOf, anyOf, oneOf, bounds and common formats.
 """
 
+import json
 import re
 
 FORMATS = {
@@ -23,11 +24,7 @@ def resolve(schema, root):
     """`schema` with its $ref followed and its allOf merged."""
     seen = 0
     while isinstance(schema, dict) and "$ref" in schema and seen < 32:
-        target = root
-        for step in schema["$ref"].lstrip("#").strip("/").split("/"):
-            if step:
-                target = target[step.replace("~1", "/").replace("~0", "~")]
-        schema = target
+        schema = _target(schema["$ref"], root)
         seen += 1
     if isinstance(schema, dict) and "allOf" in schema:
         merged = {k: v for k, v in schema.items() if k != "allOf"}
@@ -192,6 +189,70 @@ def _scalar_fits(schema, value):
         if "exclusiveMaximum" in schema and value >= schema["exclusiveMaximum"]:
             return False
     return True
+
+
+NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength",
+           "minItems", "maxItems", "multipleOf", "minProperties", "maxProperties")
+
+
+def problem(schema, root=None, depth=0):
+    """Why this is no JSON schema, or None. Takes only what sample() and fits() can work with."""
+    if isinstance(schema, bool) and depth:
+        return None
+    if not isinstance(schema, dict):
+        return f"{json.dumps(schema)[:40]} is not a schema"
+    root = schema if root is None else root
+    if depth > 40:
+        return "the schema is nested too deeply"
+    return _keyword_problem(schema, root) or next(
+        (p for part in _parts(schema) if (p := problem(part, root, depth + 1))), None)
+
+
+def _keyword_problem(schema, root):
+    kinds = schema.get("type", "object")
+    kinds = kinds if isinstance(kinds, list) and kinds else [kinds]
+    if not all(isinstance(k, str) and k.lower() in TYPES for k in kinds):
+        return f"{json.dumps(schema['type'])} is not a type"
+    if "$ref" in schema and _target(schema["$ref"], root) is None:
+        return f"$ref {json.dumps(schema['$ref'])} leads nowhere"
+    required = schema.get("required") or []
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        return "required must be a list of names"
+    for word in ("properties", "$defs", "definitions"):
+        if not isinstance(schema.get(word) or {}, dict):
+            return f"{word} must be an object"
+    for word in ("anyOf", "oneOf", "allOf", "enum"):
+        if word in schema and not (isinstance(schema[word], list) and schema[word]):
+            return f"{word} must be a list with at least one element"
+    for word in NUMBERS:
+        value = schema.get(word, 0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e9:
+            return f"{word} must be a number"
+    return None
+
+
+def _parts(schema):
+    """The schemas inside a schema."""
+    for word in ("properties", "$defs", "definitions"):
+        yield from (schema.get(word) or {}).values()
+    for word in ("anyOf", "oneOf", "allOf"):
+        yield from schema.get(word) or []
+    if "items" in schema:
+        yield schema["items"]
+
+
+def _target(ref, root):
+    """The schema that a $ref leads to at once, or None."""
+    if not isinstance(ref, str) or not ref.startswith("#"):
+        return None
+    target = root
+    for step in ref[1:].strip("/").split("/"):
+        if step:
+            step = step.replace("~1", "/").replace("~0", "~")
+            if not isinstance(target, dict) or step not in target:
+                return None
+            target = target[step]
+    return target if isinstance(target, dict) else None
 
 
 def strict_fault(schema, path=()):

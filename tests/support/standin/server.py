@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import traceback
 
 from . import behaviour, openai_api, anthropic_api, google_api
 from .brain import Brain
@@ -139,6 +140,10 @@ class Server:
         except behaviour.BadDirective as error:
             fault = ApiError(400, f"stand-in: {error}")
             return dialect.error_answer(fault, ctx), {}
+        except Exception as error:  # a mistake in the stand-in must not look like a fault it was told
+            traceback.print_exc()
+            self.control.bugs += 1
+            return Answer.json({"error": f"the stand-in itself failed: {error!r}"}, 500), {}
         return answer, ctx.behaviour
 
     def _look_at_body(self, dialect, ctx):
