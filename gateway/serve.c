@@ -128,6 +128,7 @@ static void apply_levels(const struct conf *c)
     enum log_level level = LVL_INFO;
     unsigned i;
 
+    log_reset_levels();
     if (log_level_parse(c->log_level, &level))
         log_set_level(NULL, level);
     for (i = 0; i < c->log_levels.n; i++) {
@@ -296,10 +297,21 @@ static void on_stall(uint64_t us, const char *place)
 
 static struct metric_series *lag;
 
+static void count_dropped_lines(void)
+{
+    static uint64_t counted;
+    uint64_t now = log_dropped();
+
+    if (now != counted)
+        metrics_add(metrics_get(M_LOG_DROPPED, NULL, NULL, NULL), (int64_t)(now - counted));
+    counted = now;
+}
+
 static void on_turn(uint64_t turn_us, const char *place, void *arg)
 {
     (void)arg;
     metrics_observe_us(lag, turn_us);
+    count_dropped_lines();
     if (turn_us > (uint64_t)conf_current()->watchdog_warn_ms * 1000u)
         log_warn(&ctx, "slow_turn", F_MS("turn_ms", turn_us), F_CSTR("place", place ? place : "?"));
 }

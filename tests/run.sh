@@ -14,7 +14,7 @@ ALL=(lint release unit fuzz integration sdk)
 OUT=$PWD/tests/out
 SAN=$OUT/sanitizer
 PYTHON=/usr/bin/python3
-PACKAGES=("${BUILD_PACKAGES[@]}" libcmocka-dev clang clang-format clang-format-14 libclang-rt-14-dev
+PACKAGES=("${BUILD_PACKAGES[@]}" libcmocka-dev clang clang-format clang-format-14 libclang-rt-14-dev faketime
     python3 python3-pytest nginx-light prometheus openssl curl shellcheck procps ca-certificates)
 passed=0 failed=0
 
