@@ -454,3 +454,11 @@ def test_it_speaks_tls(tmp_path):
         assert events(chat(standin, "openai", stream=True)[2])[-1] == (None, "[DONE]")
         with pytest.raises((http.client.HTTPException, ConnectionError)):
             chat(standin, "openai", "reset=headers")
+
+
+def test_the_log_keeps_the_latest_bodies_and_lets_old_ones_go(standin):
+    for n in range(12):
+        chat(standin, "openai", text=str(n) + "x" * 3 * 1024 * 1024)
+    kept = [call["body"] is not None for call in standin.calls()]
+    assert kept == [False] * 2 + [True] * 10
+    assert len(standin.calls(body=False)) == 12

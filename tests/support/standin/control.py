@@ -15,8 +15,9 @@ from .delivery import Answer
 
 MATCH_KEYS = ("dialect", "model", "path", "method", "stream")
 SECRET_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "cookie")
-MAX_CALLS = 50000
-MAX_LOGGED_BODY = 512 * 1024
+MAX_CALLS = 20000
+MAX_LOGGED_BODY = 4 * 1024 * 1024
+MAX_LOGGED_BODIES = 32 * 1024 * 1024  # of all calls together; the oldest are let go first
 
 
 class Call:
@@ -94,6 +95,8 @@ class Control:
     def __init__(self):
         self.scripts = []
         self.calls = deque(maxlen=MAX_CALLS)
+        self.with_body = deque()
+        self.body_bytes = 0  # of the requests in with_body
         self.total = 0
         self.open = 0
         self.connections = 0
@@ -107,6 +110,18 @@ class Control:
         call = Call(self.total, conn, req)
         self.calls.append(call)
         return call
+
+    def log_body(self, call, data):
+        """Keeps a call's parsed body while there is room for it."""
+        if call.body_bytes > MAX_LOGGED_BODY:
+            return
+        call.body = data
+        self.with_body.append(call)
+        self.body_bytes += call.body_bytes
+        while self.body_bytes > MAX_LOGGED_BODIES:
+            oldest = self.with_body.popleft()
+            self.body_bytes -= oldest.body_bytes
+            oldest.body = None
 
     def end(self, call):
         call.ended = time.monotonic()
@@ -140,6 +155,8 @@ class Control:
             return Answer.json({"calls": [c.as_json(with_body) for c in calls]})
         if route == ("DELETE", "/_calls"):
             self.calls.clear()
+            self.with_body.clear()
+            self.body_bytes = 0
             return Answer.json({"ok": True})
         if route == ("GET", "/_health"):
             return Answer.json({

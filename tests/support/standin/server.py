@@ -7,7 +7,7 @@ import traceback
 
 from . import behaviour, openai_api, anthropic_api, google_api
 from .brain import Brain
-from .control import Control, MAX_LOGGED_BODY
+from .control import Control
 from .delivery import Answer, Delivery, Ended
 from .dialect import ApiError, Context
 from .wire import BadMessage, ClientGone, Conn
@@ -156,7 +156,7 @@ class Server:
             from_model = {}
         ctx.call.model = ctx.model
         ctx.call.stream = dialect.is_stream(ctx)
-        ctx.call.body = ctx.data if len(ctx.req.body) <= MAX_LOGGED_BODY else None
+        self.control.log_body(ctx.call, ctx.data)
         ctx.behaviour = {**from_model, **self.control.behaviour_for(ctx.call)}
 
     @staticmethod
