@@ -9,8 +9,7 @@
 #define DEFAULT_MAX_TOKENS 4096
 #define MIN_BUDGET 1024
 
-/* --- the plan ----------------------------------------------------------------------------------
- */
+/* --- the plan ------------------------------------------------------------------------------ */
 
 static void drop(struct convo_report *rep, const char *field)
 {
@@ -170,8 +169,7 @@ enum gw_err anthropic_plan(struct arena *a, const struct convo *c, const struct 
     return ret->emulate ? plan_answer_tool(a, c, &ret->answer_tool) : GW_OK;
 }
 
-/* --- path and headers --------------------------------------------------------------------------
- */
+/* --- path and headers ---------------------------------------------------------------------- */
 
 static void add_header(struct dialect_request *out, struct slice name, struct slice value)
 {
@@ -190,8 +188,7 @@ enum gw_err anthropic_pass_request(struct arena *a, const struct registry_model 
     return GW_OK;
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors -------------------------------------------------------------------------------- */
 
 static const struct {
     const char *type;

@@ -4,6 +4,7 @@
  *
  *     anthropic.c          the table, headers, the plan, errors
  *     anthropic_request.c  convo -> request
+ *     anthropic_messages.c its turns
  *     anthropic_answer.c   answer and stream -> events
  */
 #pragma once
@@ -41,6 +42,10 @@ enum gw_err anthropic_pass_request(struct arena *a, const struct registry_model 
 
 enum gw_err anthropic_encode_request(const struct convo *c, const struct registry_model *m,
                                      struct dialect_request *out, struct convo_report *rep);
+
+/* Writes the members `system` and `messages`. Errors as encode_request(). */
+enum gw_err anthropic_write_turns(const struct convo *c, struct json_writer *w,
+                                  struct convo_report *rep) MUST_CHECK;
 
 /* What an error type ("overloaded_error") with this HTTP status (0 = inside a stream) means. */
 enum gw_err anthropic_error(int status, struct slice type, struct slice message);

@@ -66,8 +66,7 @@ struct dialect_decoder {
     struct slice stop, stop_string; /* in the arena */
 };
 
-/* --- events --------------------------------------------------------------------------------------
- */
+/* --- events -------------------------------------------------------------------------------- */
 
 static enum gw_err emit(struct dialect_decoder *d, struct convo_event ev)
 {
@@ -121,8 +120,7 @@ static enum gw_err take_usage(struct dialect_decoder *d, struct json usage)
     return emit(d, (struct convo_event){.kind = CONVO_EV_USAGE, .usage = d->usage});
 }
 
-/* --- text that may have to go --------------------------------------------------------------------
- */
+/* --- text that may have to go -------------------------------------------------------------- */
 
 static enum gw_err release_held(struct dialect_decoder *d)
 {
@@ -156,8 +154,7 @@ static enum gw_err take_text(struct dialect_decoder *d, const struct block *b, s
     return emit_text(d, CONVO_EV_TEXT, b->part, text);
 }
 
-/* --- blocks
- * --------------------------------------------------------------------------------------- */
+/* --- blocks -------------------------------------------------------------------------------- */
 
 static struct block *find_block(struct dialect_decoder *d, int64_t index)
 {
@@ -382,8 +379,7 @@ static enum gw_err block_end(struct dialect_decoder *d, struct block *b)
     return emit(d, (struct convo_event){.kind = CONVO_EV_PART_END, .part = b->part});
 }
 
-/* --- the end
- * ---------------------------------------------------------------------------------------- */
+/* --- the end ------------------------------------------------------------------------------- */
 
 static enum convo_stop stop_of(struct slice word)
 {
@@ -414,7 +410,7 @@ static enum gw_err take_stop(struct dialect_decoder *d, struct json from)
     return err;
 }
 
-/* FINISH and END. A message that ends without a reason is broken, and gets no END. */
+/* FINISH and END. */
 static enum gw_err finish(struct dialect_decoder *d)
 {
     struct convo_event ev = {.kind = CONVO_EV_FINISH,
@@ -423,8 +419,8 @@ static enum gw_err finish(struct dialect_decoder *d)
                              .stop_string = d->stop_string};
     enum gw_err err = release_held(d);
 
-    if (err || d->stop.n == 0)
-        return err ? err : GW_EUPBAD;
+    if (err)
+        return err;
     if (d->answered && d->n_tools == 0 && ev.stop == CONVO_STOP_TOOLS)
         ev.stop = CONVO_STOP_DONE;
     err = emit(d, ev);
@@ -434,8 +430,7 @@ static enum gw_err finish(struct dialect_decoder *d)
     return emit(d, (struct convo_event){.kind = CONVO_EV_END});
 }
 
-/* --- a whole answer
- * ---------------------------------------------------------------------------------- */
+/* --- a whole answer ------------------------------------------------------------------------ */
 
 static void drop_bufs(void *arg)
 {
@@ -493,7 +488,8 @@ enum gw_err anthropic_decode_answer(struct arena *a, const struct convo *asked,
     err = json_parse(a, body, NULL, &root, NULL);
     if (err)
         return err == GW_ENOMEM ? err : GW_EUPBAD;
-    if (!json_is(json_get(root, "content"), JSON_ARRAY))
+    if (!json_is(json_get(root, "content"), JSON_ARRAY) ||
+        !json_is(json_get(root, "stop_reason"), JSON_STRING))
         return GW_EUPBAD;
     err = emit_start(d, root);
     if (!err)
@@ -505,8 +501,7 @@ enum gw_err anthropic_decode_answer(struct arena *a, const struct convo *asked,
     return err ? err : finish(d);
 }
 
-/* --- a stream
- * ------------------------------------------------------------------------------------------ */
+/* --- a stream ------------------------------------------------------------------------------ */
 
 static enum gw_err on_message_start(struct dialect_decoder *d, struct json event)
 {

@@ -82,3 +82,11 @@ struct slice media_text(struct arena *a, struct slice base64)
         return SLICE_NONE;
     return slice_of(out, (size_t)n);
 }
+
+bool media_is_blank(struct slice text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        if (!strchr(" \t\r\n\f\v", text.p[i]))
+            return false;
+    return true;
+}

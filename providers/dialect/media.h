@@ -24,3 +24,6 @@ bool media_is_http(struct slice url);
 /* The text that base64 data holds, in the arena; p == NULL when it is not base64, not UTF-8, or out
  * of memory. */
 struct slice media_text(struct arena *a, struct slice base64);
+
+/* True when there is nothing but white space. */
+bool media_is_blank(struct slice text);
