@@ -1,27 +1,28 @@
 /*
- * registry.h - the providers, models and aliases of conf/models_registry.yaml, and how a model name of
- * a request becomes an ordered list of targets.
+ * registry.h - the providers, models and aliases of conf/models_registry.yaml, and how a model name
+ * of a request becomes an ordered list of targets.
  *
  *     providers:
  *       groq:
  *         dialect: openai                # openai | anthropic | google
  *         base_url: https://api.groq.com/openai/v1
  *         base_url_env: GROQ_BASE_URL    # replaces base_url when set
+ *         base_path: /openai/v1          # put after a base URL that has no path of its own
  *         api_key_env: GROQ_API_KEY      # a provider without its key is not offered
  *         key_optional: false            # true: works without a key (ollama)
- *         headers: {x-name: value}       # sent with each call
+ *         headers: {x-name: value}       # sent with each call, up to 16
  *         max_tokens_field: max_tokens   # openai dialect: max_tokens | max_completion_tokens
  *         open_models: true              # names not listed under models are passed on as they are
  *         embeddings: true
- *         circuit_breaker: {failure_threshold: 5, recovery_timeout_s: 60}
+ *         circuit_breaker: {failure_threshold: 5, recovery_timeout_s: 60, half_open_max_calls: 1}
  *     models:
  *       - id: openai/gpt-4o-mini         # provider/model
  *         context_tokens: 128000
  *         max_output_tokens: 16384
  *         capabilities: [vision, pdf, tools, json_schema, reasoning, embeddings, audio]
- *         prices: {input: 0.15, output: 0.60, cache_read: 0.075, cache_write: 0.15}   # USD / 1M tokens
- *         quirks: [adaptive_thinking]    # words the provider's dialect reads (dialect.h)
- *     aliases:
+ *         prices: {input: 0.15, output: 0.60, cache_read: 0.075, cache_write: 0.15}   # USD / 1M
+ * tokens, # up to 6 decimal places; a price left out is unknown quirks: [adaptive_thinking]    #
+ * words the provider's dialect reads (dialect.h) aliases:
  *       - name: fast
  *         strategy: priority             # priority | weighted | least-latency | cheapest
  *         targets:
@@ -53,7 +54,7 @@ struct registry_provider {
     struct registry_provider *next;
     const char *name;
     const struct dialect *dialect;
-    struct slice base_url; /* without a slash at the end */
+    struct slice base_url; /* with its path, without a slash at the end */
     struct slice api_key;  /* secret; empty = none */
     bool key_optional, open_models, has_embeddings;
     bool enabled; /* has its key, or needs none */
@@ -63,14 +64,21 @@ struct registry_provider {
     struct breaker_config breaker;
 };
 
-/* Prices in nano-USD per token, which is USD per million tokens times 1000; -1 = unknown. */
+/* Prices in pico-USD per token, which is USD per million tokens times 1,000,000: exact for the six
+ * decimal places a price may have (0.0375 USD per million is no whole number of nano-USD per
+ * token). -1 = unknown. */
 struct registry_prices {
     int64_t input, output, cache_read, cache_write;
 };
 
 enum { /* capabilities; the first six are the CONVO_NEEDS_ bits of convo.h */
-    REGISTRY_CAN_VISION = 1, REGISTRY_CAN_PDF = 2, REGISTRY_CAN_TOOLS = 4, REGISTRY_CAN_SCHEMA = 8,
-    REGISTRY_CAN_REASONING = 16, REGISTRY_CAN_AUDIO = 32, REGISTRY_CAN_EMBED = 64
+       REGISTRY_CAN_VISION = 1,
+       REGISTRY_CAN_PDF = 2,
+       REGISTRY_CAN_TOOLS = 4,
+       REGISTRY_CAN_SCHEMA = 8,
+       REGISTRY_CAN_REASONING = 16,
+       REGISTRY_CAN_AUDIO = 32,
+       REGISTRY_CAN_EMBED = 64
 };
 
 struct registry_model {
@@ -81,7 +89,7 @@ struct registry_model {
     int64_t context_tokens, max_output_tokens; /* 0 = unknown */
     unsigned capabilities;
     bool listed; /* false: made up for a name passed on to an open provider; it can do anything */
-    struct registry_prices prices;
+    struct registry_prices pico_usd; /* per token */
     const struct slice *quirks;
     unsigned n_quirks;
 };
@@ -104,11 +112,16 @@ struct registry {
     struct registry_provider *providers;
     struct registry_model *models;
     struct registry_alias *aliases;
-    char price_version[17]; /* first 16 hex digits of SHA-256 over the price table */
+    char price_version[17];       /* first 16 hex digits of SHA-256 over the price table */
+    struct registry_index *index; /* names, sorted for look-up (registry.c) */
 };
 
-/* Reads c->models; without a file the built-in providers (openai, anthropic, google, groq, ollama with
- * the URLs of SPEC 1, all open) are there. Adds every problem found; NULL only out of memory. */
+/*
+ * Reads c->models; without a file, or without `providers` in it, the built-in providers (openai,
+ * anthropic, google, groq, ollama with the URLs of SPEC 1, all open) are there. Adds every problem
+ * found; NULL only out of memory. Texts are borrowed from `c`: the registry must not outlive it.
+ * Any thread.
+ */
 struct registry *registry_load(const struct conf *c, struct problems *ps);
 struct registry *registry_free(struct registry *r);
 
@@ -120,20 +133,25 @@ struct registry_route {
 };
 
 /*
- * Resolves a model name: an alias, "provider/model" (split at the first slash), or a bare name that
- * exactly one listed model has. Models made up for open providers live in `arena`. GW_EMODEL when
- * there is no such model or its provider is not enabled (*ret_why says which), GW_ENOMEM.
+ * Resolves a model name: an alias (its targets whose provider is enabled), "provider/model" (split
+ * at the first slash), or a bare name that exactly one listed model of an enabled provider has.
+ * Models made up for open providers live in `arena`; their names are of letters, digits and -._:/@+
+ * only, without "..". GW_EMODEL when there is no such model or its provider is not enabled
+ * (*ret_why, in `arena` or static, is a sentence that says which), GW_ENOMEM.
  */
 enum gw_err registry_resolve(const struct registry *r, struct arena *arena, struct slice name,
                              struct registry_route *ret, struct slice *ret_why) MUST_CHECK;
 
-/* Appends the targets of a further name (the request's own `fallbacks`); duplicates are left out. */
+/* Appends the targets of a further name (the request's own `fallbacks`); duplicates, and what is
+ * past REGISTRY_MAX_TARGETS, are left out. The route becomes SELECT_PRIORITY if it had one target
+ * only. */
 enum gw_err registry_append(const struct registry *r, struct arena *arena, struct slice name,
                             struct registry_route *route, struct slice *ret_why) MUST_CHECK;
 
 const struct registry_provider *registry_provider(const struct registry *r, struct slice name);
 bool registry_has_quirk(const struct registry_model *m, const char *word);
 
-/* Cost in nano-USD, or -1 when a price that is needed is unknown. */
+/* Cost in nano-USD, rounded to the nearest, or -1 when the usage or a price that is needed is
+ * unknown. */
 struct convo_usage;
 int64_t registry_cost(const struct registry_model *m, const struct convo_usage *u);
