@@ -384,28 +384,32 @@ static enum gw_err finish(struct parser *ps, struct arena *arena, struct json *r
     return GW_OK;
 }
 
+/* Reads the whole of src into the tokens; ps->err tells. */
+static void parse_all(struct parser *ps, struct slice src, size_t max_bytes)
+{
+    ps->open = NO_TOKEN;
+    ps->src = ps->p = src.n ? src.p : "";
+    ps->end = ps->src + src.n;
+    if (src.n > max_bytes)
+        fail(ps, GW_ETOOBIG, "too many bytes");
+    else if (src.n >= 3 && memcmp(src.p, "\xef\xbb\xbf", 3) == 0)
+        bad(ps, "byte order mark");
+    else
+        run(ps);
+}
+
 enum gw_err json_parse(struct arena *arena, struct slice src, const struct json_limits *limits,
                        struct json *ret_root, struct json_error *err)
 {
     static const struct json_limits none;
     struct json_token local[STACK_TOKENS];
-    struct parser ps = {.open = NO_TOKEN};
+    struct parser ps = {.tokens = local, .local = local};
     const struct json_limits *l = limits ? limits : &none;
 
-    ps.src = ps.p = src.n ? src.p : "";
-    ps.end = ps.src + src.n;
-    ps.tokens = ps.local = local;
     ps.max_tokens = l->max_tokens ? l->max_tokens : MAX_TOKENS_DEFAULT;
     ps.cap = ps.max_tokens < STACK_TOKENS ? ps.max_tokens : STACK_TOKENS;
     ps.max_depth = l->max_depth ? l->max_depth : JSON_MAX_DEPTH;
-    if (src.n > (l->max_bytes ? l->max_bytes : UINT32_MAX) || src.n > UINT32_MAX)
-        fail(&ps, GW_ETOOBIG, "too many bytes");
-    else if (src.n >= 3 && memcmp(src.p, "\xef\xbb\xbf", 3) == 0)
-        bad(&ps, "byte order mark");
-    else if (src.n == 0)
-        bad(&ps, "a value was expected");
-    else
-        run(&ps);
+    parse_all(&ps, src, l->max_bytes && l->max_bytes < UINT32_MAX ? l->max_bytes : UINT32_MAX);
     if (!ps.err) {
         ps.err = finish(&ps, arena, ret_root);
         ps.what = "out of memory";
@@ -415,6 +419,22 @@ enum gw_err json_parse(struct arena *arena, struct slice src, const struct json_
     if (ps.tokens != local)
         free(ps.tokens);
     return ps.err;
+}
+
+enum gw_err json_parse_into(struct json_doc *doc, struct json_token *tokens, uint32_t cap,
+                            struct slice src, struct json *ret_root)
+{
+    struct parser ps = {.tokens = tokens, .local = tokens, .cap = cap, .max_tokens = cap};
+
+    ps.max_depth = JSON_MAX_DEPTH;
+    parse_all(&ps, src, UINT32_MAX);
+    if (ps.err)
+        return ps.err;
+    doc->src = ps.src;
+    doc->tokens = tokens;
+    doc->n = ps.n;
+    *ret_root = (struct json){doc, 0};
+    return GW_OK;
 }
 
 /* --- reading values -------------------------------------------------------------------------- */

@@ -64,6 +64,14 @@ struct json_error {
 enum gw_err json_parse(struct arena *arena, struct slice src, const struct json_limits *limits,
                        struct json *ret_root, struct json_error *err) MUST_CHECK;
 
+/*
+ * The same into the caller's token array, for small texts that are looked at and forgotten: allocates
+ * nothing. The caller has set doc->arena, where escaped strings go when they are read. No more than `cap`
+ * values are accepted: GW_ETOOBIG.
+ */
+enum gw_err json_parse_into(struct json_doc *doc, struct json_token *tokens, uint32_t cap,
+                            struct slice src, struct json *ret_root) MUST_CHECK;
+
 static inline bool json_exists(struct json v)
 {
     return v.doc != NULL;
