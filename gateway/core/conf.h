@@ -4,9 +4,9 @@
  * Order of precedence: real environment, the env file, YAML, the default of conf.def. An empty
  * value in the environment or the env file is the same as none. Secrets, and the names read with
  * conf_env(), may also come as <NAME>_FILE, whose content (without line ends at its end) is the
- * value; both at once are a problem. SECRET_KEY is another name of JWT_SECRET_KEY. A snapshot is built and checked as a
- * whole, with every problem listed; only a snapshot without errors is ever used. Requests hold a
- * reference to the one they began with.
+ * value; both at once are a problem. SECRET_KEY is another name of JWT_SECRET_KEY. A snapshot is
+ * built and checked as a whole, with every problem listed; only a snapshot without errors is ever
+ * used. Requests hold a reference to the one they began with.
  *
  * YAML is read strictly (yaml.h): no anchors or aliases, no duplicate or unknown keys, no tabs,
  * files up to 1 MiB, depth up to 16; booleans are true/false only. Of the directory only the files
