@@ -90,12 +90,12 @@ void models_get(struct request *req)
 
 /* --- the native shape -------------------------------------------------------------------------------- */
 
-static void put_price(struct json_writer *w, const char *key, int64_t nano_per_token)
+static void put_price(struct json_writer *w, const char *key, int64_t pico_per_token)
 {
-    if (nano_per_token < 0)
+    if (pico_per_token < 0)
         json_kv_null(w, key);
-    else /* nano-USD per token is USD per million times 1000 */
-        json_kv_double(w, key, (double)nano_per_token / 1000.0);
+    else /* pico-USD per token is USD per million times 1,000,000 */
+        json_kv_double(w, key, (double)pico_per_token / 1e6);
 }
 
 static void put_capabilities(struct json_writer *w, unsigned bits)
@@ -124,10 +124,10 @@ static void put_native(struct json_writer *w, const struct registry_model *m)
     put_capabilities(w, m->capabilities);
     json_put_key(w, "usd_per_million_tokens");
     json_obj(w);
-    put_price(w, "input", m->prices.input);
-    put_price(w, "output", m->prices.output);
-    put_price(w, "cache_read", m->prices.cache_read);
-    put_price(w, "cache_write", m->prices.cache_write);
+    put_price(w, "input", m->pico_usd.input);
+    put_price(w, "output", m->pico_usd.output);
+    put_price(w, "cache_read", m->pico_usd.cache_read);
+    put_price(w, "cache_write", m->pico_usd.cache_write);
     json_obj_end(w);
     json_obj_end(w);
 }

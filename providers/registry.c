@@ -60,7 +60,7 @@ unsigned registry_find(const struct registry_names *names, struct slice name)
 static bool is_name_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           memchr("-._:/@+", c, 7) != NULL;
+           memchr("-._:/@+~=,", c, 10) != NULL;
 }
 
 bool registry_name_ok(struct slice name)
@@ -172,7 +172,7 @@ static enum gw_err resolve_qualified(const struct registry *r, struct arena *are
         return say(arena, ret_why, "the model ", name,
                    " is not listed, and its provider takes listed models only");
     if (!registry_name_ok(own)) {
-        *ret_why = SLICE("a model name may hold letters, digits and -._:/@+ only");
+        *ret_why = SLICE("a model name may hold letters, digits and -._:/@+~=, only");
         return GW_EMODEL;
     }
     return one_target(registry_made_up(arena, p, own), ret);

@@ -135,7 +135,7 @@ struct registry_route {
 /*
  * Resolves a model name: an alias (its targets whose provider is enabled), "provider/model" (split
  * at the first slash), or a bare name that exactly one listed model of an enabled provider has.
- * Models made up for open providers live in `arena`; their names are of letters, digits and -._:/@+
+ * Models made up for open providers live in `arena`; their names are of letters, digits and -._:/@+~=,
  * only, without "..". GW_EMODEL when there is no such model or its provider is not enabled
  * (*ret_why, in `arena` or static, is a sentence that says which), GW_ENOMEM.
  */

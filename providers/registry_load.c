@@ -674,7 +674,7 @@ static void load_alias(struct load *l, const struct yaml *y, struct registry_ali
         complain(l, y, "an alias without name");
     yaml_read_str(name, &alias->name, l->ps);
     if (alias->name.n && !registry_name_ok(alias->name))
-        complain(l, name, "name: letters, digits and -._:/@+ only, not \"%.100s\"", alias->name.p);
+        complain(l, name, "name: letters, digits and -._:/@+~=, only, not \"%.100s\"", alias->name.p);
     set_strategy(l, alias, yaml_get(y, "strategy"));
     set_targets(l, alias, yaml_get(y, "targets"), y);
     if (!alias->name.n || alias->n_targets == 0)

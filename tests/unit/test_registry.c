@@ -392,7 +392,7 @@ static void test_names_that_could_change_a_url_are_never_passed_on(void **state)
     setenv("OPENAI_API_KEY", "k", 1);
     load_clean(w, NULL);
     for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        expect_route(w, bad[i], "!a model name may hold letters, digits and -._:/@+ only");
+        expect_route(w, bad[i], "!a model name may hold letters, digits and -._:/@+~=, only");
     expect_route(w, "openai/ft:gpt-4o:org::id+1@x", "openai/ft:gpt-4o:org::id+1@x*1");
 }
 
@@ -471,7 +471,7 @@ static void test_every_problem_of_aliases_is_listed_with_its_line(void **state)
         "models only\n"
         "models_registry.yaml:7: an alias without name\n"
         "models_registry.yaml:7: an alias without targets\n"
-        "models_registry.yaml:8: name: letters, digits and -._:/@+ only, not \"b c\"\n"
+        "models_registry.yaml:8: name: letters, digits and -._:/@+~=, only, not \"b c\"\n"
         "models_registry.yaml:9: targets: a list expected, not a single value\n");
 }
 
