@@ -27,8 +27,8 @@ struct chain_row {
 /* The chain of all requests; the table must stay. */
 void chain_init(const struct chain_row *rows, unsigned n);
 
-/* Runs the rows of CHAIN_HEAD. Returns true when the request goes on (its body is wanted), false when it was
- * answered. Called by the server. */
+/* Runs the rows of CHAIN_HEAD. Returns true when the request goes on (its body is wanted), false
+ * when it was answered. Called by the server. */
 bool chain_run_head(struct request *req);
 
 /* Runs the rows of CHAIN_BODY, then route->handler. Called by the server. */

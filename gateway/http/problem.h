@@ -14,6 +14,6 @@ void problem_write(enum surface s, enum gw_err err, const struct error_detail *d
                    struct slice request_id, struct slice instance, struct buf *out,
                    struct slice *ret_type);
 
-/* Status this error is answered with on that surface: the detail's, else the table's (validation errors are
- * 400 on the vendors' surfaces, as the vendors do it, and 422 on native routes). */
+/* Status this error is answered with on that surface: the detail's, else the table's (validation
+ * errors are 400 on the vendors' surfaces, as the vendors do it, and 422 on native routes). */
 int problem_status(enum surface s, enum gw_err err, const struct error_detail *detail);

@@ -2,10 +2,12 @@
  * request.h - one HTTP request from its head to the end of its answer.
  *
  * Counted: the server holds one reference until the answer is out or the client has left, each flow
- * in flight holds one. Memory (all of it in `arena`, but for the body) goes with the last reference.
- * A request is answered exactly once, through request_finish(), request_reply() or a stream
- * (stream.h). When the client leaves before that, the abort hook fires once; flows cancel their
- * operations, call request_finish() with GW_EGONECLIENT (which then only logs and counts), and drop their reference.
+ * in flight holds one. Memory (all of it in `arena`, but for the body) goes with the last
+ * reference. A request is answered exactly once, through request_finish(), request_reply() or a
+ * stream (stream.h); a second answer is ignored. When the client leaves before that, or the
+ * deadline passes, the abort hook fires once; flows cancel their operations, call request_finish()
+ * with GW_EGONECLIENT (which then only logs and counts, or does nothing when the server has
+ * answered 504), and drop their reference.
  */
 #pragma once
 
@@ -14,6 +16,7 @@
 #include "gateway/core/conf.h"
 #include "gateway/core/err.h"
 #include "gateway/core/log.h"
+#include "gateway/core/loop.h"
 #include "gateway/core/op.h"
 #include "gateway/core/slice.h"
 
@@ -25,7 +28,14 @@ struct stream;    /* stream.h */
 struct chain_run; /* chain.h */
 
 enum http_method {
-    HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OPTIONS, HTTP_METHODS
+    HTTP_GET,
+    HTTP_HEAD,
+    HTTP_POST,
+    HTTP_PUT,
+    HTTP_PATCH,
+    HTTP_DELETE,
+    HTTP_OPTIONS,
+    HTTP_METHODS
 };
 
 const char *http_method_name(enum http_method m);
@@ -40,7 +50,8 @@ struct identity {
     bool invalid; /* a credential was given and is wrong; refused where authentication is needed */
     bool conflicting; /* two different credentials in one request */
     bool admin;
-    struct slice subject; /* stable name for limits and logs: "master", a key's prefix, a user; never the secret */
+    struct slice subject; /* stable name for limits and logs: "master", a key's prefix, a user;
+                             never the secret */
 };
 
 #define REQUEST_MAX_PARAMS 4u
@@ -49,33 +60,35 @@ struct identity {
 struct request {
     struct arena *arena;
     unsigned refs;
-    struct http_conn *conn; /* NULL once the client is gone or the answer is complete */
+    struct http_conn *conn;  /* NULL once the client is gone or the answer is complete */
     const struct conf *conf; /* counted: the snapshot this request began with */
 
     /* request line and head; all in the arena */
     enum http_method method;
     unsigned minor; /* HTTP/1.minor */
-    struct slice target, path, query; /* path is decoded and safe (gate.h); query is raw, without '?' */
+    struct slice target, path,
+        query; /* path is decoded but for %2F and %25, and safe (gate.h); query is
+                  raw, without '?'. Empty when the request line was refused */
     const struct http_header *headers;
     unsigned n_headers;
-    struct slice body; /* complete when the chain runs; held by the request */
+    struct slice body;      /* complete when the rows of CHAIN_BODY run; held by the request */
     struct slice peer;      /* text address of the TCP peer */
-    struct slice client_ip; /* the same, or from X-Forwarded-For when the peer is trusted */
-    bool peer_trusted;
+    struct slice client_ip; /* the same, unless middleware finds a better one in X-Forwarded-For */
+    bool peer_trusted;      /* set by middleware */
 
     /* found on the way */
-    const struct route *route; /* NULL: no such route */
+    const struct route *route;               /* NULL: no such route */
     struct slice params[REQUEST_MAX_PARAMS]; /* path parameters in order, decoded */
-    struct slice id;            /* X-Request-ID */
-    struct slice traceparent;   /* W3C, ours or the client's with our span */
+    struct slice id;                         /* X-Request-ID */
+    struct slice traceparent;                /* W3C, ours or the client's with our span */
     struct identity who;
     struct log_ctx log;
     uint64_t started_us, deadline_us; /* loop clock */
     uint64_t upstream_us;             /* time spent waiting for providers, taken off the overhead */
 
     /* the answer */
-    bool replied;  /* head is out, or the funnel has been through */
-    bool close;    /* the connection ends after this answer */
+    bool replied; /* head is out, or the funnel has been through */
+    bool close;   /* the connection ends after this answer */
     int status;
     enum gw_err err;
     struct http_header out[REQUEST_MAX_OUT_HEADERS];
@@ -88,6 +101,11 @@ struct request {
     void (*on_abort)(struct request *req, void *arg);
     void *on_abort_arg;
     struct stream *stream;
+
+    /* gateway/http's own */
+    struct buf body_buf; /* what `body` points to */
+    bool finished;       /* the finish hooks have run */
+    struct loop_deferred freeing;
 };
 
 struct request *request_ref(struct request *req);
@@ -97,8 +115,8 @@ struct request *request_unref(struct request *req); /* NULL is fine; returns NUL
 struct slice request_header(const struct request *req, const char *name);
 unsigned request_header_count(const struct request *req, const char *name);
 
-/* Value of a query argument, decoded once into the arena; p == NULL when absent. GW_EBADREQ in *err (may be
- * NULL) for a bad escape or %00. */
+/* Value of a query argument, decoded once into the arena; p == NULL when absent. GW_EBADREQ in *err
+ * (may be NULL) for a bad escape or %00. */
 struct slice request_query(const struct request *req, const char *name, enum gw_err *err);
 
 /* Sets an answer header, replacing one of that name. Names are literals; values with control
@@ -108,31 +126,32 @@ bool request_set_header(struct request *req, const char *name, struct slice valu
 /* Adds a field to the request's log line; copied. */
 void request_note(struct request *req, const char *key, struct slice value);
 
-/* Called once if the client leaves before the answer is complete; replaces the former hook. NULL fn
- * takes it away. */
+/* Called once if the client leaves before the answer is complete, or if no answer is there a moment
+ * after the deadline (the server has then answered 504); replaces the former hook. NULL fn takes it
+ * away. A client that half-closes its connection counts as gone. */
 void request_on_abort(struct request *req, void (*fn)(struct request *req, void *arg), void *arg);
 
 /* Detail for an error answer. All optional. */
 struct error_detail {
     struct slice message; /* shown instead of the error's title */
     struct slice param;   /* field or JSON pointer */
-    int status;           /* HTTP status to show instead of the table's (a vendor's 404, 422), 0 = table */
-    struct slice code;    /* shown instead of the slug (a vendor's own code) */
+    int status; /* HTTP status to show instead of the table's (a vendor's 404, 422), 0 = table */
+    struct slice code;      /* shown instead of the slug (a vendor's own code) */
     uint64_t retry_after_s; /* Retry-After, 0 = none */
-    bool vendor;          /* the provider failed, not the gateway: X-Postern-Error-Source: provider */
+    bool vendor; /* the provider failed, not the gateway: X-Postern-Error-Source: provider */
 };
 
 /*
  * The one funnel. GW_OK: answers 200 with `body` as JSON. An error: answers in the shape of the
- * route's surface (problem.h) with the table's status. Then the log line, the metrics, and the end of the
- * exchange. After the head of a stream is out it only ends the stream (abruptly for an error).
- * Bytes are copied. Never frees the request under its caller.
+ * route's surface (problem.h) with the table's status. Then the log line, the metrics, and the end
+ * of the exchange. After the head of a stream is out it only ends the stream (abruptly for an
+ * error). Bytes are copied. Never frees the request under its caller.
  */
 void request_finish(struct request *req, enum gw_err err, struct slice body);
 void request_fail(struct request *req, enum gw_err err, const struct error_detail *detail);
 
-/* Answers any status with a body of the given type; empty `type` = no Content-Type. Headers set before go
- * along. HEAD, 204 and 304 are dealt with here. */
+/* Answers any status with a body of the given type; empty `type` = no Content-Type. Headers set
+ * before go along. HEAD, 204 and 304 are dealt with here. */
 void request_reply(struct request *req, int status, struct slice type, struct slice body);
 
 /* The reply of a slow flow is due by then: deadline minus now, 0 when past. */

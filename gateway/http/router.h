@@ -2,7 +2,8 @@
  * router.h - exact routing by method and path. No prefixes, no regular expressions.
  *
  * A template's segment in braces matches one segment ("/v1/files/{id}"); "{name...}" at the end
- * matches all that is left, slashes included ("/v1/models/{id...}"). A literal segment wins over a parameter.
+ * matches all that is left, slashes included ("/v1/models/{id...}"). A literal segment wins over a
+ * parameter.
  */
 #pragma once
 
@@ -24,7 +25,7 @@ struct route {
     enum route_access access;
     enum rate_class rate;
     enum body_class body;
-    bool quiet;      /* not in the access log (probes) */
+    bool quiet;            /* not in the access log (probes) */
     const char *successor; /* not NULL: a deprecated alias of that path */
 };
 
@@ -33,10 +34,19 @@ enum gw_err router_init(const struct route *routes, unsigned n) MUST_CHECK;
 void router_deinit(void);
 
 /*
- * Finds the route of a decoded path. GW_OK with *ret_route and params filled in; GW_ENOTFOUND; GW_EMETHOD when the path
- * exists under other methods. *ret_allow (static or arena text) lists the methods of the path in all but
- * the not-found case, HEAD and OPTIONS included.
+ * Finds the route of a path as gate.h leaves it (decoded but for %2F and %25). GW_OK with
+ * *ret_route and params filled in, in order and fully decoded; GW_ENOTFOUND; GW_EMETHOD when the
+ * path exists under other methods, OPTIONS included: then *ret_allow (arena) lists them, HEAD and
+ * OPTIONS too. GW_ENOMEM.
  */
 enum gw_err router_find(struct arena *a, enum http_method method, struct slice path,
                         const struct route **ret_route, struct slice *params,
                         struct slice *ret_allow) MUST_CHECK;
+
+/* The value of an Allow header: bit 1 << method for each; HEAD comes with GET, OPTIONS always. */
+struct slice router_allow_text(struct arena *a, unsigned allow);
+
+/* In whose shape errors of this request are told: its route's surface, without a route by the
+ * path's prefix
+ * (/v1/messages, /v1beta/, /v1/, else native). */
+enum surface surface_of(const struct request *req);

@@ -1,0 +1,78 @@
+/*
+ * server_conn.h - one client connection; shared by server.c and server_conn.c alone.
+ */
+#pragma once
+
+#include "gateway/core/loop.h"
+#include "gateway/http/conn.h"
+#include "gateway/http/gate.h"
+
+#include <arpa/inet.h>
+#include <evhtp.h>
+
+enum conn_state {
+    CONN_IDLE,  /* nothing of a request has come */
+    CONN_HEAD,  /* part of a head has come */
+    CONN_BODY,  /* libevhtp has the head, the body is coming */
+    CONN_WORK,  /* the request is whole, or is being answered early */
+    CONN_LINGER /* the last answer is out; what still comes is dropped, then the connection closed
+                 */
+};
+
+struct http_conn {
+    evhtp_connection_t *ev; /* NULL once it is gone; then this struct goes after the turn */
+    struct bufferevent *bev;
+    bufferevent_data_cb ev_read, ev_write; /* libevhtp's own callbacks, behind ours */
+    bufferevent_event_cb ev_event;
+    evutil_socket_t fd;
+    TAILQ_ENTRY(http_conn) link;
+    struct loop_timer timer;
+    struct loop_deferred settle;
+    struct request *req; /* the exchange under way; one reference */
+    enum conn_state state;
+    bool tls;
+    bool keep;     /* the client wants the connection kept */
+    bool in_evhtp; /* libevhtp has this exchange's head */
+    bool whole;    /* the request has been received to its end */
+    bool answered; /* its answer has been written, or waits in the output */
+    bool closing;  /* the answer said so */
+    bool doomed;   /* free it after the turn */
+    bool flush;    /* the stream has something to send */
+    bool shut;     /* our side of the socket is closed */
+    bool deaf;     /* reading is off: the client has sent too much ahead */
+    struct gate_scan scan;
+    struct gate_chunks chunks;
+    bool chunked;
+    enum gw_err body_err; /* why the body cannot be taken */
+    uint64_t left;        /* bytes of a body of known length not yet passed on */
+    uint64_t body_max;    /* limit of the route */
+    uint64_t served;      /* requests begun on this connection */
+    uint64_t since_us;    /* beginning of the state */
+    uint64_t last_byte_us;
+    uint64_t queued,
+        sent_mark; /* bytes given to conn_write(), and how many of them had gone at ... */
+    uint64_t progress_us, check_us; /* ... this time; when to look again */
+    size_t low_mark;
+    char peer[INET6_ADDRSTRLEN];
+};
+
+/* --- server_conn.c ------------------------------------------------------------------------------
+ */
+
+/* Takes a connection that libevhtp has just accepted. With a refusal the bytes are sent and the
+ * connection lingers. NULL out of memory. */
+struct http_conn *conn_open(evhtp_connection_t *ev, struct slice refusal);
+
+/* Closes it now; the abort hook of its request fires. Not from inside its own callbacks. */
+void conn_cut(struct http_conn *c);
+
+/* The handler libevhtp calls when a request is whole. */
+void conn_on_whole(evhtp_request_t *ereq, void *arg);
+
+/* --- server.c -----------------------------------------------------------------------------------
+ */
+
+void server_conn_added(struct http_conn *c);
+void server_conn_removed(struct http_conn *c);
+void server_request_begun(void);
+void server_request_ended(void);
