@@ -380,24 +380,39 @@ static bool read_secret(struct load *l, struct slice path, const struct conf_pla
     return !err && text.n > 0;
 }
 
+/* The path in <NAME>_FILE, if that is set. Takes memory only then: unset names may be asked for
+ * often. */
+static struct slice find_path(struct load *l, bool env_file, const char *name,
+                              struct conf_place *ret_at)
+{
+    char file_name[160];
+    struct slice path;
+
+    if (snprintf(file_name, sizeof(file_name), "%s_FILE", name) >= (int)sizeof(file_name))
+        return SLICE_NONE;
+    path = layer_get(l, env_file, file_name, ret_at);
+    if (path.n)
+        ret_at->label = arena_cstr(l->s->arena, slice_cstr(file_name));
+    if (path.n && !ret_at->label) {
+        l->no_memory = true;
+        return SLICE_NONE;
+    }
+    return path;
+}
+
 /* Looks up one name in one layer, with its _FILE form when that is allowed. */
 static bool find_in_layer(struct load *l, bool env_file, const char *name, bool allow_file,
                           struct slice *ret, struct conf_place *ret_at)
 {
-    const char *file_name = arena_printf(l->s->arena, "%s_FILE", name).p;
     struct conf_place at, file_at;
-    struct slice value = layer_get(l, env_file, name, &at), path = SLICE_NONE;
+    struct slice value = layer_get(l, env_file, name, &at);
+    struct slice path = allow_file ? find_path(l, env_file, name, &file_at) : SLICE_NONE;
 
-    l->no_memory |= !file_name;
-    if (allow_file && file_name)
-        path = layer_get(l, env_file, file_name, &file_at);
     if (value.n && path.n)
-        complain(l, &at, "is set, and so is %.100s; use one of them", file_name);
-    if (value.n) {
-        *ret_at = at;
+        complain(l, &at, "is set, and so is %.100s; use one of them", file_at.label);
+    *ret_at = path.n && !value.n ? file_at : at;
+    if (value.n)
         return set_slice(l, value, ret);
-    }
-    *ret_at = path.n ? file_at : at;
     return path.n && read_secret(l, path, &file_at, ret);
 }
 

@@ -571,6 +571,7 @@ static void test_names_outside_the_table_are_looked_up_the_same_way(void **state
     struct room *r = *state;
     const struct conf *c;
     struct slice first;
+    size_t before;
 
     put(".env", "GROQ_API_KEY=gk\nOPENAI_API_KEY=from-file\n");
     put("secret", "ak\n");
@@ -584,7 +585,10 @@ static void test_names_outside_the_table_are_looked_up_the_same_way(void **state
     assert_ptr_equal(conf_env(c, "GROQ_API_KEY", NULL).p, first.p);
     assert_string_equal(conf_env(c, "OPENAI_API_KEY", &r->ps).p, "ok");
     assert_string_equal(conf_env(c, "ANTHROPIC_API_KEY", &r->ps).p, "ak");
+    before = arena_used(conf_snapshot(c)->arena);
     assert_int_equal(conf_env(c, "OLLAMA_API_KEY", &r->ps).n, 0);
+    assert_int_equal(conf_env(c, "OPENAI_API_KEY", &r->ps).n, 2);
+    assert_int_equal(arena_used(conf_snapshot(c)->arena), before); /* asking often costs nothing */
     expect_printed(&r->ps, "");
     assert_int_equal(conf_env(c, "GOOGLE_API_KEY", NULL).n, 0);
     assert_int_equal(conf_env(c, "GOOGLE_API_KEY", &r->ps).n, 0);
