@@ -1,13 +1,12 @@
 /*
- * test_conf.c - from files and environment to a snapshot, with every problem named.
+ * test_conf.c - from files and environment to a snapshot, with every problem named. What the
+ * env file may hold is in test_envfile.c, the shipped files in test_conf_files.c.
  *
  * Each test runs in a directory of its own under /tmp, with an environment of its own.
  */
 #include "gateway/core/conf_private.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
-#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,9 +17,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-/* Where the shipped files are: POSTERN_SRC, or the directory the test is started in. */
-static char source_root[PATH_MAX];
 
 struct room {
     char dir[64];
@@ -432,77 +428,6 @@ static void test_check_104_certificate_and_key_go_together_and_are_readable(void
     load_clean(r);
 }
 
-/* --- env file --------------------------------------------------------------------------------- */
-
-static struct slice env_value(const struct envfile *e, const char *name)
-{
-    const struct envfile_entry *entry = envfile_get(e, name);
-
-    return entry ? entry->value : SLICE("(none)");
-}
-
-static void test_env_file_values_mean_what_they_mean_to_sh(void **state)
-{
-    struct room *r = *state;
-    struct arena *a = arena_create(1u << 20);
-    struct envfile e;
-
-    envfile_parse(SLICE("\xef\xbb\xbf# head\n"
-                        "PLAIN=a b # comment\n"
-                        "  export EXPORTED=1\r\n"
-                        "HASH=a#b\n"
-                        "SINGLE='a \\n \"$x' # c\n"
-                        "DOUBLE=\"a \\\"b\\\" \\\\ \\$x \\n\"\n"
-                        "EMPTY=\n"
-                        "EMPTY2=\"\"\n"
-                        "exportX=2\n"
-                        "LAST=end"),
-                  "e", a, &e, &r->ps);
-    expect_printed(&r->ps, "");
-    assert_int_equal(e.n, 9);
-    assert_string_equal(env_value(&e, "PLAIN").p, "a b");
-    assert_string_equal(env_value(&e, "EXPORTED").p, "1");
-    assert_string_equal(env_value(&e, "HASH").p, "a#b");
-    assert_string_equal(env_value(&e, "SINGLE").p, "a \\n \"$x");
-    assert_string_equal(env_value(&e, "DOUBLE").p, "a \"b\" \\ $x \\n");
-    assert_string_equal(env_value(&e, "EMPTY").p, "");
-    assert_string_equal(env_value(&e, "EMPTY2").p, "");
-    assert_string_equal(env_value(&e, "exportX").p, "2");
-    assert_string_equal(env_value(&e, "LAST").p, "end");
-    arena_destroy(a);
-}
-
-static void test_bad_env_file_lines_are_listed_and_never_shown(void **state)
-{
-    put(".env", "A = 1\n=2\n9X=3\nB='geheim\nC=\"x\"y\nD\nE=a\x01"
-                "b\nF=1\nF=2\nAPI_PORT=77\n");
-    expect_problems(*state, ".env:1: NAME=VALUE expected, without a blank before the =\n"
-                            ".env:2: NAME=VALUE expected\n"
-                            ".env:3: NAME=VALUE expected\n"
-                            ".env:4: a quote is not closed on its line\n"
-                            ".env:5: text after the closing quote\n"
-                            ".env:6: NAME=VALUE expected\n"
-                            ".env:7: a control character\n"
-                            ".env:9: warning: F: set on line 8 too; this one counts\n");
-}
-
-static void test_an_env_file_is_bounded(void **state)
-{
-    size_t n = ENVFILE_MAX_BYTES + 1;
-    char *big = malloc(n);
-    size_t i;
-
-    assert_non_null(big);
-    memset(big, '#', n);
-    put_bytes(".env", big, n);
-    expect_problems(*state, ".env: cannot be read: too big\n");
-    for (i = 0; i + 8 < 9 * 1001; i += 9)
-        snprintf(big + i, 10, "N%06zu=\n", i / 9);
-    put_bytes(".env", big, 9 * 1001);
-    expect_problems(*state, ".env:1001: more than 1000 names\n");
-    free(big);
-}
-
 /* --- secrets ---------------------------------------------------------------------------------- */
 
 static void test_a_secret_comes_from_a_file_without_its_line_end(void **state)
@@ -767,109 +692,6 @@ static void test_the_listing_hides_secrets_and_passwords(void **state)
     free(text);
 }
 
-/* --- the shipped files ------------------------------------------------------------------------ */
-
-static void strip(char *s)
-{
-    char *out = s;
-
-    for (; *s; s++) {
-        bool blank = *s == ' ' || *s == '\n' || *s == '#';
-
-        if (!blank)
-            *out++ = *s;
-        else if (out[-1] != ' ')
-            *out++ = ' ';
-    }
-    *out = '\0';
-}
-
-/* A whole file with comment marks and line ends folded into single blanks, after one blank. */
-static char *folded(const char *path)
-{
-    char *text = calloc(1, 1u << 18);
-    FILE *f = fopen(path, "rb");
-    size_t n;
-
-    assert_non_null(text);
-    assert_non_null(f);
-    text[0] = ' ';
-    n = fread(text + 1, 1, (1u << 18) - 2, f);
-    assert_true(n > 0 && n < (1u << 18) - 2);
-    fclose(f);
-    strip(text + 1);
-    return text;
-}
-
-/* The help without its words, its first letter left off since a sentence begins with it. */
-static const char *help_tail(const struct conf_row *row)
-{
-    const char *help = row->help;
-
-    if (*help == '{')
-        help = strchr(help, '}') + 2;
-    return help + 1;
-}
-
-static void collect_value(const char *field, const char *key, const char *value, const char *origin,
-                          void *arg)
-{
-    fprintf(arg, "%s = %s\n", field, value);
-}
-
-static char *all_values(const struct conf *c)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-
-    assert_non_null(f);
-    conf_each(c, collect_value, f);
-    fclose(f);
-    return text;
-}
-
-static void check_comment(const char *dir, const struct conf_row *row)
-{
-    char path[PATH_MAX + 64], range[64] = "";
-    char *text;
-
-    snprintf(path, sizeof(path), "%s/%s", dir, row->file);
-    if (row->type == CONF_T_INT)
-        snprintf(range, sizeof(range), "[%" PRId64 " to %" PRId64, row->min, row->max);
-    text = folded(path);
-    if (!strstr(text, help_tail(row)) || !strstr(text, row->env) || !strstr(text, range))
-        fail_msg("%s: the comment of %s lacks one of: %s, %s, %s", row->file, row->key, row->help,
-                 row->env, range);
-    free(text);
-}
-
-static void test_shipped_files_hold_every_key_with_its_default_and_its_help(void **state)
-{
-    struct room *r = *state;
-    char *defaults = all_values(load_clean(r)), *shipped;
-    char dir[PATH_MAX + 16];
-    unsigned i;
-
-    snprintf(dir, sizeof(dir), "%s/conf", source_root);
-    load_from(r, &(struct conf_source){.dir = dir});
-    expect_printed(&r->ps, "");
-    shipped = all_values(r->conf);
-    assert_string_equal(shipped, defaults);
-    for (i = 0; i < conf_n_rows; i++) {
-        const struct conf_row *row = &conf_rows[i];
-
-        if (!*row->file)
-            continue;
-        /* It was read from the file, so the key is there. */
-        if (strncmp(conf_origin(r->conf, row->field), row->file, strlen(row->file)) != 0)
-            fail_msg("%s has no key %s", row->file, row->key);
-        check_comment(dir, row);
-    }
-    free(defaults);
-    free(shipped);
-}
-
 #define T(name) cmocka_unit_test_setup_teardown(name, enter, leave)
 
 int main(void)
@@ -891,9 +713,6 @@ int main(void)
         T(test_values_out_of_syntax_are_refused),
         T(test_values_that_contradict_each_other_are_refused),
         T(test_check_104_certificate_and_key_go_together_and_are_readable),
-        T(test_env_file_values_mean_what_they_mean_to_sh),
-        T(test_bad_env_file_lines_are_listed_and_never_shown),
-        T(test_an_env_file_is_bounded),
         T(test_a_secret_comes_from_a_file_without_its_line_end),
         T(test_secret_files_that_cannot_be_used_are_problems),
         T(test_secret_key_is_another_name_of_jwt_secret_key),
@@ -907,11 +726,7 @@ int main(void)
         T(test_reload_warns_of_what_needs_a_restart_and_only_of_that),
         T(test_a_published_snapshot_lives_until_its_last_holder_lets_go),
         T(test_the_listing_hides_secrets_and_passwords),
-        T(test_shipped_files_hold_every_key_with_its_default_and_its_help),
     };
-    const char *root = getenv("POSTERN_SRC");
 
-    if (!realpath(root ? root : ".", source_root))
-        return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
