@@ -164,17 +164,20 @@ static const struct route *find(const struct node *n, struct slice path, struct 
     child = literal_child(n, segment);
     if (child)
         r = find(child, rest, s);
-    s->n_params = depth;
-    if (!r && n->param && segment.n && depth < REQUEST_MAX_PARAMS) {
-        s->params[s->n_params++] = segment;
+    if (r)
+        return r;
+    if (n->param && segment.n && depth < REQUEST_MAX_PARAMS) {
+        s->params[depth] = segment;
+        s->n_params = depth + 1;
         r = find(n->param, rest, s);
     }
-    if (!r && path.n > 1 && depth < REQUEST_MAX_PARAMS) {
-        s->n_params = depth;
+    if (r)
+        return r;
+    s->n_params = depth;
+    if (path.n > 1 && depth < REQUEST_MAX_PARAMS)
         r = pick(n->rest, s);
-        if (r)
-            s->params[s->n_params++] = slice_from(path, 1);
-    }
+    if (r)
+        s->params[s->n_params++] = slice_from(path, 1);
     return r;
 }
 
