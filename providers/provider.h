@@ -1,7 +1,7 @@
 /*
  * provider.h - the one call path: choose target -> breaker -> transport -> breaker -> retry or next
- * target. What must survive a configuration reload (breakers, retry budgets, latencies, in-flight counts)
- * is kept here by provider name.
+ * target. What must survive a configuration reload (breakers, retry budgets, latencies, in-flight
+ * counts) is kept here by provider name.
  *
  *     PICK --allowed--> SEND --2xx + first good event--> LIVE --terminal event--> end GW_OK
  *      ^  '--all open--> end GW_ECIRCUIT                  '--cut, error, gap----> end with an error
@@ -10,9 +10,9 @@
  *      '---- next target <--no---------'            '--yes--> BACKOFF --timer--> SEND
  *
  * Nothing is given to the sink before the first good event (on_live), so until then a call may be
- * sent again or move to the next target unseen. A 4xx of the caller's making ends the call at once; a refused
- * credential (401/403) moves on without touching the breaker; 429, 5xx, timeouts and transport errors are
- * breaker failures.
+ * sent again or move to the next target unseen. A 4xx of the caller's making ends the call at once;
+ * a refused credential (401/403) moves on without touching the breaker; 429, 5xx, timeouts and
+ * transport errors are breaker failures.
  */
 #pragma once
 
@@ -26,44 +26,48 @@
 struct provider_call_info {
     const struct registry_model *model; /* the target that answers (or the last one tried) */
     unsigned attempts;                  /* calls sent over all targets */
-    unsigned fallback_index;            /* position of the target in the order tried, from 0 */
+    unsigned fallback_index;            /* place of the target in the order its strategy gives, from
+                                           0; open circuits before it count */
     bool passed_through;                /* bytes relayed, not translated */
     bool vendor_failed;                 /* an error is the provider's, not the gateway's */
     const struct convo_report *report;  /* what the translation left out; never NULL */
-    uint64_t upstream_us;               /* time spent waiting for providers so far */
+    uint64_t upstream_us;               /* since the first sending: waiting for providers */
     uint64_t first_event_us;            /* from the last send to its first good event; 0 = none */
-    uint64_t retry_after_us;            /* with GW_EUPRATE / GW_ECIRCUIT: when to come again; 0 = unknown */
-    struct slice content_type;          /* of a passed-through whole answer */
+    uint64_t retry_after_us;   /* with GW_EUPRATE / GW_ECIRCUIT: when to come again; 0 = unknown */
+    struct slice content_type; /* of a passed-through whole answer */
 };
 
-/* Whom the answer goes to. All run on the loop, never inside provider_call(). */
+/* Whom the answer goes to. All run on the loop, never inside provider_call(); each may cancel the
+ * call. Streams may be given more after a pause: what was read with the same piece. */
 struct provider_sink {
     /* The first good event is here: the response head may go out now. Once, or never. */
     void (*on_live)(const struct provider_call_info *info, void *arg);
     /* Translated answers, streamed or not. */
     enum gw_err (*on_event)(const struct convo_event *ev, void *arg);
-    /* Passed-through answers: for a stream bytes of whole SSE events ([DONE] included when it came), else the
-     * whole body in one call. */
+    /* Passed-through answers: for a stream bytes of whole SSE events ([DONE] included when it
+     * came), else the whole body in one call. */
     void (*on_bytes)(struct slice bytes, void *arg);
     /* Embedding answers, before on_end. */
     void (*on_embed)(const struct dialect_embed_answer *ans, void *arg);
-    /* The end, once. GW_OK only after the provider's terminal event. `usage` is what is known, also after a
-     * failure. `vendor`: the provider's error answer, or NULL. Slices live as long as the call's arena. */
+    /* The end, once. GW_OK only after the provider's terminal event. `usage` is what is known, also
+     * after a failure. `vendor`: the provider's error answer, or NULL. Slices live as long as the
+     * call's arena. */
     void (*on_end)(enum gw_err err, const struct provider_call_info *info,
                    const struct convo_usage *usage, const struct dialect_error *vendor, void *arg);
 };
 
 struct provider_call_request {
-    struct arena *arena;           /* must outlive the call */
-    const struct conf *conf;       /* limits and timeouts; must outlive the call */
+    struct arena *arena;     /* must outlive the call */
+    const struct conf *conf; /* limits and timeouts; must outlive the call */
     struct registry_route route;
-    const struct convo *convo;     /* chat; NULL for embeddings */
+    const struct convo *convo; /* chat; NULL for embeddings */
     const struct dialect_embed_request *embed;
-    const struct dialect *inbound; /* the client's dialect, for pass-through; NULL = never pass through */
-    struct json body;              /* the inbound body, when inbound is set */
-    uint64_t deadline_us;          /* loop clock; for a stream until its first good event */
+    const struct dialect
+        *inbound;         /* the client's dialect, for pass-through; NULL = never pass through */
+    struct json body;     /* the inbound body, when inbound is set */
+    uint64_t deadline_us; /* loop clock; for a stream until its first good event */
     struct slice request_id, traceparent; /* sent along when not empty */
-    unsigned max_attempts;         /* 0 = conf's; a client's own limit */
+    unsigned max_attempts;                /* 0 = conf's; a client's own limit */
 };
 
 enum gw_err provider_init(void) MUST_CHECK;
@@ -72,8 +76,8 @@ void provider_deinit(void);
 /* Brings the kept state in line with a new registry (called at start and after each reload). */
 void provider_adopt(const struct registry *r);
 
-/* Starts a call. NULL out of memory. op_cancel() closes the upstream connection; on_end does not run then:
- * read what was used with provider_call_usage() before. */
+/* Starts a call. NULL out of memory. op_cancel() closes the upstream connection; on_end does not
+ * run then: read what was used with provider_call_usage() before. */
 struct op *provider_call(const struct provider_call_request *req, const struct provider_sink *sink,
                          void *arg);
 void provider_call_pause(struct op *call);
@@ -82,7 +86,8 @@ void provider_call_resume(struct op *call);
 const struct provider_call_info *provider_call_info(struct op *call);
 const struct convo_usage *provider_call_usage(struct op *call);
 
-/* --- for health and the admin routes -------------------------------------------------------------- */
+/* --- for health and the admin routes
+ * -------------------------------------------------------------- */
 
 struct provider_status {
     const char *name;
@@ -98,7 +103,8 @@ void provider_each(void (*fn)(const struct provider_status *s, void *arg), void 
 /* Closes a circuit; false when there is no such provider. */
 bool provider_reset(struct slice name);
 
-/* Sharing of breaker states between processes (storage wires Redis in through this). All may be NULL. */
+/* Sharing of breaker states between processes (storage wires Redis in through this). All may be
+ * NULL. */
 struct provider_share {
     void (*changed)(const char *provider, enum breaker_state state, uint64_t opened_wall_us);
 };
