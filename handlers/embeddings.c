@@ -205,7 +205,7 @@ static enum gw_err embed_decode(struct embed *e, struct convo_report *rep)
     if (json_has_duplicate(e->body, "model") || json_has_duplicate(e->body, "input"))
         return convo_refuse(rep, GW_EBADREQ, SLICE("/model"), SLICE("a member is there twice"));
     if (e->native && !json_exists(model))
-        e->ask.model = SLICE("default-embedding");
+        e->ask.model = SLICE("embed");
     else if (json_is(model, JSON_STRING) && json_str(model).n)
         e->ask.model = json_str(model);
     else

@@ -5,7 +5,7 @@
  *  -> {reply, conversation_id, provider, model, usage, cost_dollars, sources, cached}
  *  or SSE: `delta` {text}, `usage` {...}, `done` {the whole but the reply}, `error` (a problem document)
  *
- * Without a model the alias "default" answers; with a provider alone, that provider's first chat model.
+ * Without a model the alias "smart" answers; with a provider alone, that provider's first chat model.
  */
 #include "gateway/core/rng.h"
 #include "gateway/http/problem.h"
@@ -101,7 +101,7 @@ static enum gw_err read_flags(struct chat *c, struct convo_report *rep)
     return GW_OK;
 }
 
-/* Name of the model to ask for: model, provider/model, the provider's first, or "default". */
+/* Name of the model to ask for: model, provider/model, the provider's first, or the alias "smart". */
 static struct slice pick_model(struct chat *c, struct slice provider, struct slice model)
 {
     const struct registry *r = llm_registry(c->req);
@@ -112,7 +112,7 @@ static struct slice pick_model(struct chat *c, struct slice provider, struct sli
     if (model.n)
         return model;
     if (!provider.n)
-        return SLICE("default");
+        return SLICE("smart");
     for (m = r->models; m; m = m->next)
         if (slice_is(provider, m->provider->name) && !(m->capabilities & REGISTRY_CAN_EMBED))
             return m->id;
