@@ -162,15 +162,17 @@ static enum gw_err emit_signature(struct dialect_decoder *d, unsigned choice, un
 static enum gw_err take_text(struct dialect_decoder *d, unsigned choice, struct json part)
 {
     bool thought = json_is(json_get(part, "thought"), JSON_TRUE);
+    enum open_kind kind = thought ? OPEN_THOUGHT : OPEN_TEXT;
     struct slice text = json_str(json_get(part, "text"));
     struct candidate *c = &d->candidates[choice];
+    bool fresh = c->open != kind;
     unsigned number;
     enum gw_err err = GW_OK;
 
     if (text.n == 0 && json_str(json_get(part, "thoughtSignature")).n == 0)
         return GW_OK;
-    number = open_part(d, c, thought ? OPEN_THOUGHT : OPEN_TEXT);
-    if (text.n > 0)
+    number = open_part(d, c, kind);
+    if (text.n > 0 || fresh) /* a signature alone needs a part that it signs */
         err = emit(d, (struct convo_event){.kind = thought ? CONVO_EV_REASONING : CONVO_EV_TEXT,
                                            .choice = choice,
                                            .part = number,
