@@ -161,7 +161,7 @@ static enum gw_err read_tool(struct openai_in *in, struct json v, const struct o
 {
     struct json mark = openai_get(v, "cache_control");
     struct slice type = SLICE_NONE;
-    struct convo_tool *t;
+    struct convo_tool *t = NULL;
     enum gw_err err;
 
     if (!json_is(v, JSON_OBJECT))
