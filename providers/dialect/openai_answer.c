@@ -450,12 +450,13 @@ static enum gw_err finish(struct dialect_decoder *d)
 {
     enum gw_err err = d->finished ? GW_OK : GW_EUPBAD;
 
+    for (unsigned i = 0; i < MAX_CHOICES; i++)
+        if (d->choices[i].seen && !d->choices[i].finished)
+            err = GW_EUPBAD;
     for (unsigned i = 0; i < MAX_CHOICES && !err; i++) {
         const struct choice *c = &d->choices[i];
 
-        if (c->seen && !c->finished)
-            err = GW_EUPBAD;
-        else if (c->seen)
+        if (c->seen)
             err = emit(d, &(struct convo_event){.kind = CONVO_EV_FINISH,
                                                 .choice = i,
                                                 .stop = c->stop,
