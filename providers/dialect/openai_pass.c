@@ -29,6 +29,7 @@ static void copy_gap(struct copy *c, const char *to)
         c->at = comma + 1;
     }
     buf_add(c->out, c->at, (size_t)(to - c->at));
+    c->at = to;
     c->any = true;
 }
 
