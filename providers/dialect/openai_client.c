@@ -136,6 +136,18 @@ static void put_block(struct buf *out, bool redacted, struct slice text, struct 
     buf_add_char(out, '}');
 }
 
+/* Raw JSON of the provider on one line: a line end, which can only be white space there, would end
+ * the `data` field of an event. */
+static void put_raw(struct buf *out, struct slice raw)
+{
+    char *to = buf_reserve(out, raw.n);
+
+    for (size_t i = 0; to && i < raw.n; i++)
+        to[i] = raw.p[i] == '\n' || raw.p[i] == '\r' ? ' ' : raw.p[i];
+    if (to)
+        out->n += raw.n;
+}
+
 /* Members of an answer that OpenAI itself documents, kept raw by its decoder. */
 static bool is_own_member(struct slice name)
 {
@@ -186,7 +198,7 @@ static void put_joined(struct buf *out, const struct convo_answer *ans, unsigned
 static void put_call(struct buf *out, const struct convo_out_part *p)
 {
     if (p->kind == CONVO_OPAQUE) {
-        buf_add_slice(out, p->text);
+        put_raw(out, p->text);
         return;
     }
     buf_add_cstr(out, "{\"id\":");
@@ -208,7 +220,7 @@ static void put_opaque(struct buf *out, struct slice name, struct slice raw)
     buf_add_cstr(out, "{\"kind\":");
     put_string(out, name);
     buf_add_cstr(out, ",\"value\":");
-    buf_add_slice(out, raw);
+    put_raw(out, raw);
     buf_add_char(out, '}');
 }
 
@@ -260,7 +272,7 @@ static bool put_message(struct buf *out, const struct convo_answer *ans, unsigne
             signature = p->signature;
         if (p->kind == CONVO_OPAQUE && is_own_member(p->name)) {
             buf_add_cstr(out, slice_is(p->name, "audio") ? ",\"audio\":" : ",\"annotations\":");
-            buf_add_slice(out, p->text);
+            put_raw(out, p->text);
         }
     }
     if (reasoning) {
@@ -376,7 +388,7 @@ static void chunk_close(struct dialect_encoder *e, struct slice logprobs, struct
 {
     if (logprobs.n) {
         LIT(out, "},\"logprobs\":");
-        buf_add_slice(out, logprobs);
+        put_raw(out, logprobs);
         LIT(out, ",\"finish_reason\":null}");
     } else {
         LIT(out, "},\"logprobs\":null,\"finish_reason\":null}");
@@ -504,12 +516,12 @@ static void on_opaque(struct dialect_encoder *e, const struct convo_event *ev, s
     chunk_open(e, ev->choice, out);
     if (slice_is(ev->name, "openai.tool_call")) {
         LIT(out, "\"tool_calls\":[");
-        buf_add_slice(out, ev->text);
+        put_raw(out, ev->text);
         buf_add_char(out, ']');
     } else if (is_own_member(ev->name)) {
         put_string(out, ev->name);
         buf_add_char(out, ':');
-        buf_add_slice(out, ev->text);
+        put_raw(out, ev->text);
     } else {
         LIT(out, "\"postern_opaque\":[");
         put_opaque(out, ev->name, ev->text);
