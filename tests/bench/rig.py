@@ -12,7 +12,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-KEY = "bench-master-key-0123456789abcdef0123456789abcdef"
+KEY = "b9d1c3e7f05a4826913c7de2406f8ab5d27e6130c4f98b5a"
 CORES = sorted(os.sched_getaffinity(0))
 
 
