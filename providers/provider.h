@@ -11,8 +11,10 @@
  *
  * Nothing is given to the sink before the first good event (on_live), so until then a call may be
  * sent again or move to the next target unseen. A 4xx of the caller's making ends the call at once;
- * a refused credential (401/403) moves on without touching the breaker; 429, 5xx, timeouts and
- * transport errors are breaker failures.
+ * a refused credential (401/403) and a model the vendor does not know move on without touching the
+ * breaker; 429, 5xx, timeouts, garbage and transport errors are breaker failures. After a timeout
+ * or garbage the call moves on, after the others it may go to the same target again, within the
+ * retry budget.
  */
 #pragma once
 
@@ -57,7 +59,8 @@ struct provider_sink {
 };
 
 struct provider_call_request {
-    struct arena *arena;     /* must outlive the call */
+    struct arena *arena;     /* must outlive the call, and the callback in which it ends or is
+                                cancelled: free it from the loop */
     const struct conf *conf; /* limits and timeouts; must outlive the call */
     struct registry_route route;
     const struct convo *convo; /* chat; NULL for embeddings */
@@ -67,7 +70,7 @@ struct provider_call_request {
     struct json body;     /* the inbound body, when inbound is set */
     uint64_t deadline_us; /* loop clock; for a stream until its first good event */
     struct slice request_id, traceparent; /* sent along when not empty */
-    unsigned max_attempts;                /* 0 = conf's; a client's own limit */
+    unsigned max_attempts; /* calls over all targets; 0 = only conf's limit per target */
 };
 
 enum gw_err provider_init(void) MUST_CHECK;

@@ -13,7 +13,8 @@
 
 #include <stdio.h>
 
-#define MAX_HEADERS (DIALECT_MAX_HEADERS + 16u + 3u)
+#define OWN_HEADERS 5u /* those of put_headers() */
+#define MAX_HEADERS (DIALECT_MAX_HEADERS + REGISTRY_MAX_HEADERS + OWN_HEADERS)
 
 static void call_next(struct provider_call *c);
 static void call_send(struct provider_call *c);
@@ -325,10 +326,13 @@ static unsigned put_headers(struct provider_call *c, struct transport_header *to
     const struct registry_provider *p = c->model->provider;
     unsigned n = 0;
 
+    to[n++] = (struct transport_header){SLICE("Content-Type"), SLICE("application/json")};
+    to[n++] = (struct transport_header){
+        SLICE("Accept"), c->stream ? SLICE("text/event-stream") : SLICE("application/json")};
     for (unsigned i = 0; i < c->dialect_request.n_headers; i++)
         to[n++] = (struct transport_header){c->dialect_request.headers[i].name,
                                             c->dialect_request.headers[i].value};
-    for (unsigned i = 0; i < p->n_headers && n < MAX_HEADERS - 3; i++)
+    for (unsigned i = 0; i < p->n_headers; i++)
         to[n++] = (struct transport_header){p->headers[i].name, p->headers[i].value};
     if (c->req.request_id.n)
         to[n++] = (struct transport_header){SLICE("x-request-id"), c->req.request_id};

@@ -45,6 +45,7 @@
 struct dialect;
 
 #define REGISTRY_MAX_TARGETS 16u
+#define REGISTRY_MAX_HEADERS 16u
 
 struct registry_header {
     struct slice name, value;

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 
 #define ARENA_MAX_BYTES (64u * 1024u * 1024u)
-#define MAX_HEADERS 16u
 #define MAX_TOKENS 1000000000
 #define MAX_WEIGHT 1000000
 #define NANO_PER_PICO                                                                              \
@@ -279,9 +278,9 @@ static void set_headers(struct load *l, struct registry_provider *p, const struc
     struct registry_header *headers;
     unsigned n = count(i);
 
-    if (n > MAX_HEADERS)
-        complain(l, y, "headers: more than %u", MAX_HEADERS);
-    if (n == 0 || n > MAX_HEADERS)
+    if (n > REGISTRY_MAX_HEADERS)
+        complain(l, y, "headers: more than %u", REGISTRY_MAX_HEADERS);
+    if (n == 0 || n > REGISTRY_MAX_HEADERS)
         return;
     headers = arena_array(l->r->arena, struct registry_header, n);
     l->no_memory |= !headers;

@@ -16,6 +16,7 @@
 #define MAX_CHOICES 16u
 #define MAX_CALLS 4096u
 #define NO_INDEX INT64_MIN
+#define EVENT_TOKENS 160u
 
 /* A tool call that has begun, newest first. */
 struct call {
@@ -468,10 +469,8 @@ static enum gw_err finish(struct dialect_decoder *d)
     return emit(d, &(struct convo_event){.kind = CONVO_EV_END});
 }
 
-static enum gw_err parse(struct arena *a, struct slice text, struct json *ret)
+static enum gw_err bad_answer(enum gw_err err)
 {
-    enum gw_err err = json_parse(a, text, NULL, ret, NULL);
-
     return err == GW_EBADJSON || err == GW_ETOOBIG ? GW_EUPBAD : err;
 }
 
@@ -488,7 +487,7 @@ enum gw_err openai_decode_answer(struct arena *a, const struct convo *asked,
     d->whole = true;
     d->fn = fn;
     d->arg = arg;
-    err = parse(a, body, &root);
+    err = bad_answer(json_parse(a, body, NULL, &root, NULL));
     if (!err)
         err = read_root(d, root);
     return err || d->done ? err : finish(d);
@@ -498,7 +497,8 @@ enum gw_err openai_decode_event(struct dialect_decoder *d, const struct sse_even
                                 convo_event_fn fn, void *arg)
 {
     struct slice data = slice_trim(ev->data);
-    struct arena *scratch;
+    struct json_token tokens[EVENT_TOKENS];
+    struct json_doc doc;
     struct json root;
     enum gw_err err;
 
@@ -508,13 +508,14 @@ enum gw_err openai_decode_event(struct dialect_decoder *d, const struct sse_even
     d->arg = arg;
     if (slice_is(data, "[DONE]"))
         return finish(d);
-    scratch = arena_create(SIZE_MAX / 2); /* bounded by the event, which is */
-    if (!scratch)
+    doc.arena = arena_create(SIZE_MAX / 2); /* bounded by the event, which is */
+    if (!doc.arena)
         return GW_ENOMEM;
-    err = parse(scratch, data, &root);
-    if (!err)
-        err = read_root(d, root);
-    arena_destroy(scratch);
+    err = json_parse_into(&doc, tokens, EVENT_TOKENS, data, &root);
+    if (err == GW_ETOOBIG)
+        err = json_parse(doc.arena, data, NULL, &root, NULL);
+    err = err ? bad_answer(err) : read_root(d, root);
+    arena_destroy(doc.arena);
     return err;
 }
 

@@ -129,19 +129,29 @@ static bool has_finish(struct json choices)
     return false;
 }
 
+/* One walk over the members instead of a search for each. */
 static void inspect(struct json root, struct openai_pass_info *info)
 {
-    struct json error = openai_get(root, "error"), choices = json_get(root, "choices");
-    struct json usage = json_get(root, "usage");
+    struct json error = {NULL, 0}, choices = error, usage = error, groq = error;
 
+    for (struct json it = json_first(root); json_exists(it); it = json_next(root, it)) {
+        struct slice name = json_key(it);
+
+        if (slice_is(name, "choices"))
+            choices = it;
+        else if (slice_is(name, "usage"))
+            usage = it;
+        else if (slice_is(name, "error") && !json_is(it, JSON_NULL))
+            error = it;
+        else if (slice_is(name, "x_groq"))
+            groq = json_get(it, "usage");
+    }
     if (json_exists(error)) {
         info->error = true;
         openai_error_in_band(error, &info->text);
         return;
     }
-    if (!json_is(usage, JSON_OBJECT))
-        usage = json_get(json_get(root, "x_groq"), "usage");
-    info->has_usage = openai_usage(usage, &info->usage);
+    info->has_usage = openai_usage(json_is(usage, JSON_OBJECT) ? usage : groq, &info->usage);
     info->has_content = json_is(choices, JSON_ARRAY) && json_count(choices) > 0;
     info->usage_only = info->has_usage && json_is(choices, JSON_ARRAY) && !info->has_content;
     info->finish = has_finish(choices);

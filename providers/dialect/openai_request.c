@@ -27,7 +27,7 @@ static void header(struct dialect_request *out, struct slice name, struct slice 
     out->headers[out->n_headers++] = (struct dialect_header){name, value};
 }
 
-static enum gw_err common_headers(struct arena *a, const struct registry_model *m, bool stream,
+static enum gw_err common_headers(struct arena *a, const struct registry_model *m,
                                   struct dialect_request *out)
 {
     struct slice bearer;
@@ -39,8 +39,6 @@ static enum gw_err common_headers(struct arena *a, const struct registry_model *
             return GW_ENOMEM;
         header(out, SLICE("Authorization"), bearer);
     }
-    header(out, SLICE("Content-Type"), SLICE("application/json"));
-    header(out, SLICE("Accept"), stream ? SLICE("text/event-stream") : SLICE("application/json"));
     return GW_OK;
 }
 
@@ -48,7 +46,7 @@ enum gw_err openai_pass_request(struct arena *a, const struct registry_model *m,
                                 struct dialect_request *out)
 {
     out->path = SLICE("/chat/completions");
-    return common_headers(a, m, stream, out);
+    return common_headers(a, m, out);
 }
 
 enum gw_err openai_encode_embed(struct arena *a, const struct dialect_embed_request *r,
@@ -56,7 +54,7 @@ enum gw_err openai_encode_embed(struct arena *a, const struct dialect_embed_requ
                                 struct convo_report *rep)
 {
     struct json_writer w;
-    enum gw_err err = common_headers(a, m, false, out);
+    enum gw_err err = common_headers(a, m, out);
 
     if (err)
         return err;
