@@ -568,28 +568,33 @@ struct slice json_key(struct json member)
     return member.doc ? token_text(member.doc, tok(member) - 1) : SLICE_NONE;
 }
 
-/* The first member called `name` from `it` on. */
-static struct json find(struct json object, struct json it, struct slice name)
+/* The first member called `name` whose key is the token `key` or comes after it. */
+static struct json find(struct json object, uint32_t key, struct slice name)
 {
-    for (; json_exists(it); it = json_next(object, it))
-        if (token_is(it.doc, tok(it) - 1, name))
-            break;
-    return it;
+    const struct json_token *tokens = object.doc->tokens;
+    uint32_t end = tokens[object.i].next;
+
+    for (; key < end; key = tokens[key + 1].next) {
+        const struct json_token *t = &tokens[key];
+
+        if ((t->len == name.n || t->escaped) && token_is(object.doc, t, name))
+            return (struct json){object.doc, key + 1};
+    }
+    return (struct json){NULL, 0};
 }
 
 struct json json_get(struct json object, const char *name)
 {
     if (!json_is(object, JSON_OBJECT))
         return (struct json){NULL, 0};
-    return find(object, json_first(object), slice_cstr(name));
+    return find(object, object.i + 1, slice_cstr(name));
 }
 
 bool json_has_duplicate(struct json object, const char *name)
 {
     struct json first = json_get(object, name);
 
-    return json_exists(first) &&
-           json_exists(find(object, json_next(object, first), slice_cstr(name)));
+    return json_exists(first) && json_exists(find(object, tok(first)->next, slice_cstr(name)));
 }
 
 static int slice_order(const void *a, const void *b)
