@@ -2,17 +2,18 @@
  * convo.h - the internal form of a conversation, of what a model answers, and of its usage.
  *
  * Each dialect translates between this form and its own wire format; there are no pairwise
- * converters. Everything lives in one arena; slices may point into the request's body. The form keeps
- * what any of the dialects can say, so that a translation can tell what it loses.
+ * converters. Everything lives in one arena; slices may point into the request's body. The form
+ * keeps what any of the dialects can say, so that a translation can tell what it loses.
  *
  * An answer is a sequence of convo_event, the same for a whole answer and for a stream:
  *
- *     START (TEXT|REFUSAL|REASONING|SIGNATURE|REDACTED|TOOL_BEGIN TOOL_ARGS*|...)* USAGE* FINISH+ END
+ *     START (TEXT|REFUSAL|REASONING|SIGNATURE|REDACTED|TOOL_BEGIN TOOL_ARGS*|...)* USAGE* FINISH+
+ * END
  *
  * `part` numbers content parts from 0 in the order they begin, over the whole answer; events of two
  * parts are never interleaved within one choice except TOOL_ARGS of parallel tool calls (OpenAI).
- * USAGE is cumulative (set, do not add). FINISH comes once per choice. END only after the provider's own
- * terminal event: an answer without END is broken.
+ * USAGE is cumulative (set, do not add). FINISH comes once per choice. END only after the
+ * provider's own terminal event: an answer without END is broken.
  */
 #pragma once
 
@@ -27,12 +28,13 @@
 enum convo_role { CONVO_SYSTEM, CONVO_DEVELOPER, CONVO_USER, CONVO_ASSISTANT };
 
 enum convo_part_kind {
-    CONVO_TEXT,        /* text */
-    CONVO_IMAGE,       /* mime + data (base64), or url; detail */
-    CONVO_FILE,        /* PDF and other documents: mime + data, or url, or file_id; name = file name */
-    CONVO_AUDIO,       /* mime + data */
+    CONVO_TEXT,  /* text */
+    CONVO_IMAGE, /* mime + data (base64), or url; detail */
+    CONVO_FILE,  /* PDF and other documents: mime + data, or url, or file_id; name = file name */
+    CONVO_AUDIO, /* mime + data */
     CONVO_TOOL_CALL,   /* id, name, args (JSON object text); signature (Gemini thought signature) */
-    CONVO_TOOL_RESULT, /* id of the call; content = nested parts; name if the dialect said it; is_error */
+    CONVO_TOOL_RESULT, /* id of the call; content = nested parts; name if the dialect said it;
+                          is_error */
     CONVO_REASONING,   /* text, signature */
     CONVO_REDACTED,    /* data: opaque reasoning, sent back as it came */
     CONVO_REFUSAL,     /* text */
@@ -47,9 +49,9 @@ struct convo_part {
     struct slice id, name, args;
     struct slice signature;
     struct slice detail;
-    struct slice cache_control;  /* raw JSON, or empty */
-    struct slice raw;            /* CONVO_OPAQUE: the block as it came */
-    struct convo_part *content;  /* CONVO_TOOL_RESULT */
+    struct slice cache_control; /* raw JSON, or empty */
+    struct slice raw;           /* CONVO_OPAQUE: the block as it came */
+    struct convo_part *content; /* CONVO_TOOL_RESULT */
     bool is_error;
 };
 
@@ -70,11 +72,22 @@ struct convo_tool {
                          and name is its type; else empty */
 };
 
-enum convo_tool_choice { CONVO_CHOICE_UNSET, CONVO_CHOICE_AUTO, CONVO_CHOICE_NONE, CONVO_CHOICE_ANY, CONVO_CHOICE_NAMED };
+enum convo_tool_choice {
+    CONVO_CHOICE_UNSET,
+    CONVO_CHOICE_AUTO,
+    CONVO_CHOICE_NONE,
+    CONVO_CHOICE_ANY,
+    CONVO_CHOICE_NAMED
+};
 enum convo_format { CONVO_FORMAT_UNSET, CONVO_FORMAT_TEXT, CONVO_FORMAT_JSON, CONVO_FORMAT_SCHEMA };
 enum convo_effort {
-    CONVO_EFFORT_UNSET, CONVO_EFFORT_NONE, CONVO_EFFORT_MINIMAL, CONVO_EFFORT_LOW,
-    CONVO_EFFORT_MEDIUM, CONVO_EFFORT_HIGH, CONVO_EFFORT_MAX
+    CONVO_EFFORT_UNSET,
+    CONVO_EFFORT_NONE,
+    CONVO_EFFORT_MINIMAL,
+    CONVO_EFFORT_LOW,
+    CONVO_EFFORT_MEDIUM,
+    CONVO_EFFORT_HIGH,
+    CONVO_EFFORT_MAX
 };
 
 /* A number as it was written, so that it is passed on unchanged; n == 0 means not given. */
@@ -103,7 +116,7 @@ struct convo {
     int64_t top_logprobs;    /* -1 unset */
     struct slice logit_bias; /* raw object */
     struct slice user, service_tier;
-    struct slice metadata; /* raw object */
+    struct slice metadata;                                  /* raw object */
     struct slice prediction, modalities, audio, web_search; /* raw OpenAI-only members */
     bool stream, include_usage;
 };
@@ -116,15 +129,20 @@ struct convo_tool *convo_add_tool(struct convo *c, struct slice name);
 
 /* What the conversation needs from a model, for the capability check. */
 enum {
-    CONVO_NEEDS_VISION = 1, CONVO_NEEDS_PDF = 2, CONVO_NEEDS_TOOLS = 4, CONVO_NEEDS_SCHEMA = 8,
-    CONVO_NEEDS_REASONING = 16, CONVO_NEEDS_AUDIO = 32
+    CONVO_NEEDS_VISION = 1,
+    CONVO_NEEDS_PDF = 2,
+    CONVO_NEEDS_TOOLS = 4,
+    CONVO_NEEDS_SCHEMA = 8,
+    CONVO_NEEDS_REASONING = 16,
+    CONVO_NEEDS_AUDIO = 32
 };
 unsigned convo_needs(const struct convo *c);
 
 /* Rough count of input tokens: text bytes / 4, a flat 1,000 per image, data bytes / 50 per file. */
 uint64_t convo_estimate_tokens(const struct convo *c);
 
-/* --- what a translation could not carry --------------------------------------------------------- */
+/* --- what a translation could not carry ---------------------------------------------------------
+ */
 
 #define CONVO_MAX_DROPPED 32u
 
@@ -132,20 +150,29 @@ uint64_t convo_estimate_tokens(const struct convo *c);
 struct convo_report {
     const char *dropped[CONVO_MAX_DROPPED]; /* names of fields left out, static or arena text */
     unsigned n_dropped;
-    struct slice refused; /* with GW_EUNSUPPORTED / GW_ESCHEMA / GW_EBADREQ: the field (JSON pointer-like) */
-    struct slice why;     /* one sentence for the client */
+    struct slice
+        refused; /* with GW_EUNSUPPORTED / GW_ESCHEMA / GW_EBADREQ: the field (JSON pointer-like) */
+    struct slice why; /* one sentence for the client */
 };
 
 /* Notes a field left out; a name noted before or past the table's end is ignored. */
 void convo_drop(struct convo_report *r, const char *field);
 /* Fills in refused and why and returns err, so that `return convo_refuse(...)` reads well. */
-enum gw_err convo_refuse(struct convo_report *r, enum gw_err err, struct slice field, struct slice why);
+enum gw_err convo_refuse(struct convo_report *r, enum gw_err err, struct slice field,
+                         struct slice why);
 
-/* --- answer ------------------------------------------------------------------------------------- */
+/* --- answer -------------------------------------------------------------------------------------
+ */
 
 enum convo_stop {
-    CONVO_STOP_NONE, CONVO_STOP_DONE, CONVO_STOP_STRING, CONVO_STOP_LENGTH, CONVO_STOP_TOOLS,
-    CONVO_STOP_FILTERED, CONVO_STOP_PAUSED, CONVO_STOP_OTHER
+    CONVO_STOP_NONE,
+    CONVO_STOP_DONE,
+    CONVO_STOP_STRING,
+    CONVO_STOP_LENGTH,
+    CONVO_STOP_TOOLS,
+    CONVO_STOP_FILTERED,
+    CONVO_STOP_PAUSED,
+    CONVO_STOP_OTHER
 };
 
 /* Tokens in one arithmetic for all: input contains the cached ones, output contains reasoning. */
@@ -164,12 +191,12 @@ enum convo_event_kind {
     CONVO_EV_TOOL_BEGIN, /* part, tool (counts tool calls from 0), id, name; signature in text */
     CONVO_EV_TOOL_ARGS,  /* part, tool, text = next piece of the arguments' JSON */
     CONVO_EV_PART_END,   /* part; optional, dialects that have block ends send it */
-    CONVO_EV_OPAQUE,     /* part, text = raw block or annotation only its dialect knows, name = kind */
-    CONVO_EV_USAGE,      /* usage */
-    CONVO_EV_FINISH,     /* stop, stop_raw, stop_string */
-    CONVO_EV_PING,       /* the provider is alive */
-    CONVO_EV_ERROR,      /* the provider failed in-band: err, text = its message; nothing follows */
-    CONVO_EV_END         /* the provider said that the answer is complete */
+    CONVO_EV_OPAQUE, /* part, text = raw block or annotation only its dialect knows, name = kind */
+    CONVO_EV_USAGE,  /* usage */
+    CONVO_EV_FINISH, /* stop, stop_raw, stop_string */
+    CONVO_EV_PING,   /* the provider is alive */
+    CONVO_EV_ERROR,  /* the provider failed in-band: err, text = its message; nothing follows */
+    CONVO_EV_END     /* the provider said that the answer is complete */
 };
 
 struct convo_event {
@@ -205,7 +232,7 @@ struct convo_answer {
         enum convo_stop stop;
         struct slice raw, string;
         struct slice logprobs; /* raw OpenAI object, or empty */
-    } finish[16]; /* per choice, up to 16; choices past that are GW_EUPBAD */
+    } finish[16];              /* per choice, up to 16; choices past that are GW_EUPBAD */
     struct convo_usage usage;
     bool ended;
     enum gw_err err;

@@ -20,14 +20,22 @@
 
 #define JSON_MAX_DEPTH 64u
 
-enum json_type { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_type {
+    JSON_NULL,
+    JSON_FALSE,
+    JSON_TRUE,
+    JSON_NUMBER,
+    JSON_STRING,
+    JSON_ARRAY,
+    JSON_OBJECT
+};
 
 /* One value, or one member's key (type JSON_STRING, followed by its value). */
 struct json_token {
-    uint8_t type;      /* enum json_type */
-    bool escaped;      /* a string with at least one backslash */
-    uint32_t at, len;  /* source bytes; a string's without its quotes, a container's with brackets */
-    uint32_t next;     /* index of the token after this value and all below it */
+    uint8_t type;     /* enum json_type */
+    bool escaped;     /* a string with at least one backslash */
+    uint32_t at, len; /* source bytes; a string's without its quotes, a container's with brackets */
+    uint32_t next;    /* index of the token after this value and all below it */
     uint32_t children; /* members of an object, elements of an array */
 };
 
@@ -35,7 +43,7 @@ struct json_doc {
     const char *src;           /* borrowed: must outlive the document */
     struct json_token *tokens; /* tokens[0] is the root */
     uint32_t n;
-    struct arena *arena;       /* where unescaped strings go */
+    struct arena *arena; /* where unescaped strings go */
 };
 
 /* A value: a position in a document. `doc == NULL` is "absent"; every reader below accepts that. */
@@ -57,17 +65,17 @@ struct json_error {
 };
 
 /*
- * Checks and indexes `src`, which must hold exactly one value and white space. GW_EBADJSON with *err
- * filled in, GW_ETOOBIG over a limit (depth counts as GW_EBADJSON), GW_ENOMEM. Tokens go to the
- * arena. `err` may be NULL.
+ * Checks and indexes `src`, which must hold exactly one value and white space. GW_EBADJSON with
+ * *err filled in, GW_ETOOBIG over a limit (depth counts as GW_EBADJSON), GW_ENOMEM. Tokens go to
+ * the arena. `err` may be NULL.
  */
 enum gw_err json_parse(struct arena *arena, struct slice src, const struct json_limits *limits,
                        struct json *ret_root, struct json_error *err) MUST_CHECK;
 
 /*
- * The same into the caller's token array, for small texts that are looked at and forgotten: allocates
- * nothing. The caller has set doc->arena, where escaped strings go when they are read. No more than `cap`
- * values are accepted: GW_ETOOBIG.
+ * The same into the caller's token array, for small texts that are looked at and forgotten:
+ * allocates nothing. The caller has set doc->arena, where escaped strings go when they are read. No
+ * more than `cap` values are accepted: GW_ETOOBIG.
  */
 enum gw_err json_parse_into(struct json_doc *doc, struct json_token *tokens, uint32_t cap,
                             struct slice src, struct json *ret_root) MUST_CHECK;

@@ -448,6 +448,16 @@ static void put_assistant_extras(struct out *o, const struct convo_turn *t)
     }
 }
 
+/* Content may be null only beside calls, a refusal or audio. */
+static bool may_lack_content(const struct convo_turn *t)
+{
+    for (const struct convo_part *p = t->parts; p; p = p->next)
+        if (p->kind == CONVO_TOOL_CALL || p->kind == CONVO_REFUSAL ||
+            (p->kind == CONVO_OPAQUE && slice_starts(p->name, "openai.")))
+            return true;
+    return false;
+}
+
 static enum gw_err put_assistant_turn(struct out *o, const struct convo_turn *t)
 {
     const struct convo_part **parts;
@@ -462,7 +472,7 @@ static enum gw_err put_assistant_turn(struct out *o, const struct convo_turn *t)
     if (n)
         err = put_content(o, parts, n);
     else
-        json_kv_null(&o->w, "content");
+        json_kv_cstr(&o->w, "content", may_lack_content(t) ? NULL : "");
     put_assistant_extras(o, t);
     if (!err)
         err = put_calls(o, t);
