@@ -107,7 +107,7 @@ start_standin() {
     export OPENAI_API_KEY=sk-standin-openai ANTHROPIC_API_KEY=sk-ant-standin \
         GOOGLE_API_KEY=AIzaStandin GROQ_API_KEY=gsk-standin-groq
     export OPENAI_BASE_URL=$base/openai/v1 ANTHROPIC_BASE_URL=$base/anthropic \
-        GOOGLE_BASE_URL=$base/google GROQ_BASE_URL=$base/groq/openai/v1 OLLAMA_BASE_URL=$base/ollama
+        GOOGLE_BASE_URL=$base/google GROQ_BASE_URL=$base/groq/openai/v1 OLLAMA_BASE_URL=$base/ollama/v1
 }
 
 # Sets USED (the provider/model pairs that will answer) and STANDIN (its URL, or nothing).

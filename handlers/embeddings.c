@@ -8,6 +8,9 @@
 #include "gateway/core/metrics.h"
 #include "handlers/llm.h"
 
+#include <openssl/evp.h>
+#include <stdlib.h>
+
 #define MAX_INPUTS 2048u
 #define MAX_BODY_OUT (256u << 20)
 
@@ -41,16 +44,53 @@ static void on_client_gone(struct request *req, void *arg)
 
 /* --- writing -------------------------------------------------------------------------------------- */
 
-static void put_vector(struct json_writer *w, const struct dialect_embedding *v)
+/* Elements of a JSON array text: its commas and one. */
+static size_t dimension_of(struct slice vector)
 {
-    if (v->is_base64)
-        json_put_str(w, v->value);
-    else
-        json_put_raw(w, v->value);
+    size_t n = vector.n > 2, i;
+
+    for (i = 0; i < vector.n; i++)
+        n += vector.p[i] == ',';
+    return n;
 }
 
-static void put_openai(struct json_writer *w, const struct dialect_embed_answer *ans,
-                       struct slice model)
+/* A JSON array of numbers as base64 of little-endian floats: what OpenAI's SDKs ask for, and other
+ * dialects do not have. p == NULL out of memory. */
+static struct slice pack(struct arena *a, struct slice vector)
+{
+    size_t n = dimension_of(vector), i;
+    float *floats = arena_array(a, float, n);
+    unsigned char *text = arena_alloc(a, (n * sizeof(float) + 2) / 3 * 4 + 1);
+    char *p = arena_cstr(a, vector), *end;
+
+    if (!floats || !text || !p)
+        return SLICE_NONE;
+    for (i = 0, p++; i < n; i++, p = end + strspn(end, ", \t\r\n"))
+        floats[i] = strtof(p, &end);
+    return slice_of((char *)text, (size_t)EVP_EncodeBlock(text, (unsigned char *)floats,
+                                                          (int)(n * sizeof(float))));
+}
+
+static void put_vector(struct json_writer *w, const struct embed *e,
+                       const struct dialect_embedding *v)
+{
+    struct slice packed;
+
+    if (v->is_base64) {
+        json_put_str(w, v->value);
+    } else if (e->ask.base64) {
+        packed = pack(e->req->arena, v->value);
+        if (packed.p)
+            json_put_str(w, packed);
+        else
+            w->out->err = GW_ENOMEM;
+    } else {
+        json_put_raw(w, v->value);
+    }
+}
+
+static void put_openai(struct json_writer *w, const struct embed *e,
+                       const struct dialect_embed_answer *ans, struct slice model)
 {
     unsigned i;
 
@@ -62,7 +102,7 @@ static void put_openai(struct json_writer *w, const struct dialect_embed_answer 
         json_kv_cstr(w, "object", "embedding");
         json_kv_int(w, "index", i);
         json_put_key(w, "embedding");
-        put_vector(w, &ans->vectors[i]);
+        put_vector(w, e, &ans->vectors[i]);
         json_obj_end(w);
     }
     json_arr_end(w);
@@ -74,28 +114,17 @@ static void put_openai(struct json_writer *w, const struct dialect_embed_answer 
     json_obj_end(w);
 }
 
-/* Elements of a JSON array text: its commas and one. */
-static int64_t dimension_of(struct slice vector)
-{
-    int64_t n = vector.n > 2;
-    size_t i;
-
-    for (i = 0; i < vector.n; i++)
-        n += vector.p[i] == ',';
-    return n;
-}
-
-static void put_native(struct json_writer *w, const struct dialect_embed_answer *ans,
-                       struct slice model)
+static void put_native(struct json_writer *w, const struct embed *e,
+                       const struct dialect_embed_answer *ans, struct slice model)
 {
     unsigned i;
 
     json_put_key(w, "embeddings");
     json_arr(w);
     for (i = 0; i < ans->n; i++)
-        put_vector(w, &ans->vectors[i]);
+        put_vector(w, e, &ans->vectors[i]);
     json_arr_end(w);
-    json_kv_int(w, "dimension", ans->n ? dimension_of(ans->vectors[0].value) : 0);
+    json_kv_int(w, "dimension", ans->n ? (int64_t)dimension_of(ans->vectors[0].value) : 0);
     json_kv_str(w, "model", model);
     json_put_key(w, "cached");
     json_arr(w);
@@ -113,9 +142,9 @@ static void on_embed(const struct dialect_embed_answer *ans, void *arg)
     json_writer_init(&w, &e->out);
     json_obj(&w);
     if (e->native)
-        put_native(&w, ans, model);
+        put_native(&w, e, ans, model);
     else
-        put_openai(&w, ans, model);
+        put_openai(&w, e, ans, model);
     json_obj_end(&w);
 }
 
@@ -136,7 +165,7 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
     if (err) {
         llm_fail(e->req, err, info, vendor);
     } else if (buf_err(&e->out)) {
-        request_fail(e->req, GW_EUPBAD, NULL);
+        request_fail(e->req, buf_err(&e->out) == GW_ENOMEM ? GW_ENOMEM : GW_EUPBAD, NULL);
     } else {
         llm_set_headers(e->req, info, usage);
         request_reply(e->req, 200, SLICE("application/json"), buf_slice(&e->out));

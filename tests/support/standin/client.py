@@ -74,7 +74,7 @@ class Standin:
 
     def base_url(self, dialect):
         """What goes into the gateway's <PROVIDER>_BASE_URL."""
-        return self.url + {"openai": "/openai/v1", "groq": "/groq/openai/v1", "ollama": "/ollama",
+        return self.url + {"openai": "/openai/v1", "groq": "/groq/openai/v1", "ollama": "/ollama/v1",
                            "anthropic": "/anthropic", "google": "/google"}[dialect]
 
     def env(self):
