@@ -215,7 +215,7 @@ trap on_signal INT TERM
 
 say "Packages and build"
 need_packages "${BUILD_PACKAGES[@]}" python3 curl ca-certificates || die "packages are missing"
-build_program build -Dbuildtype=release || die "the build failed"
+build_program build postern -Dbuildtype=release || die "the build failed"
 echo "built $("$POSTERN" version)"
 make_secrets
 choose_providers

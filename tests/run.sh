@@ -86,7 +86,7 @@ suite_lint() {
 }
 
 suite_release() {
-    if build_program build -Dbuildtype=release --werror && build/postern version >/dev/null; then
+    if build_program build postern -Dbuildtype=release --werror && build/postern version >/dev/null; then
         add 1 0 "release build"
     else
         add 0 1 "release build"
@@ -162,7 +162,7 @@ export LSAN_OPTIONS=log_path=$SAN/lsan
 
 if wants unit || wants fuzz || wants integration || wants sdk; then
     say "building with sanitizers"
-    build_program build-asan -Db_sanitize=address,undefined -Dbuildtype=debugoptimized --werror ||
+    build_program build-asan all -Db_sanitize=address,undefined -Dbuildtype=debugoptimized --werror ||
         give_up "the sanitizer build failed"
 fi
 for suite in "${suites[@]}"; do

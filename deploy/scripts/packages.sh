@@ -86,20 +86,23 @@ need_node() {
     }
 }
 
-# build_program DIRECTORY [MESON OPTION...]: configures if need be and compiles; quiet unless it fails.
+# build_program DIRECTORY TARGET [MESON OPTION...]: configures if need be and compiles one target
+# (`postern`, or `all` with the tests); quiet unless it fails.
 build_program() {
-    local dir=$1 log jobs
-    shift
+    local dir=$1 target=$2 log jobs
+    shift 2
     log=$(mktemp)
     jobs=$(nproc)
     if [ -f "$dir/meson-private/coredata.dat" ]; then
         set -- --reconfigure "$@"
     fi
-    if meson setup "$dir" "$@" >"$log" 2>&1 && meson compile -C "$dir" -j "$jobs" >>"$log" 2>&1; then
+    if meson setup "$dir" "$@" >"$log" 2>&1 && ninja -C "$dir" -j "$jobs" "$target" >>"$log" 2>&1; then
         rm -f "$log"
         return 0
     fi
-    tail -n 60 "$log" >&2
+    # What the compilers said; the whole log when nothing in it looks like that.
+    { grep -nE -A 6 '(error|ERROR): |^FAILED: |undefined reference' "$log" || cat "$log"; } |
+        head -n 60 >&2
     rm -f "$log"
     return 1
 }

@@ -10,7 +10,7 @@ need_packages gcc libc6-dev wrk nginx-light python3 curl || exit 1
 case " $* " in
 *" --nginx-only "*) ;;
 *)
-    if ! need_packages "${BUILD_PACKAGES[@]}" || ! build_program build -Dbuildtype=release; then
+    if ! need_packages "${BUILD_PACKAGES[@]}" || ! build_program build postern -Dbuildtype=release; then
         echo "bench: postern could not be built" >&2
         exit 1
     fi
