@@ -412,6 +412,23 @@ static void test_check_045_a_million_values_are_the_ceiling(void **state)
     free(text);
 }
 
+static void test_a_small_text_is_read_into_the_callers_tokens(void **state)
+{
+    struct json_token tokens[5];
+    struct json_doc doc = {.arena = arena};
+    struct json root = {NULL, 0};
+    size_t before = arena_used(arena);
+    struct slice text = SLICE("{\"a\\u0062\":[1,\"x\"]}");
+
+    assert_int_equal(json_parse_into(&doc, tokens, 4, text, &root), GW_ETOOBIG);
+    assert_int_equal(json_parse_into(&doc, tokens, 5, SLICE("[1"), &root), GW_EBADJSON);
+    assert_int_equal(json_parse_into(&doc, tokens, 5, SLICE(""), &root), GW_EBADJSON);
+    assert_null(root.doc);
+    assert_int_equal(json_parse_into(&doc, tokens, 5, text, &root), GW_OK);
+    assert_int_equal(json_count(json_get(root, "ab")), 2);
+    assert_int_equal(arena_used(arena), before);
+}
+
 static void test_a_small_arena_is_out_of_memory(void **state)
 {
     struct arena *small = arena_create(1000);
@@ -742,6 +759,7 @@ int main(void)
         T(test_check_044_a_hundred_thousand_open_brackets_are_refused),
         T(test_limits_of_the_caller_hold),
         T(test_check_045_a_million_values_are_the_ceiling),
+        T(test_a_small_text_is_read_into_the_callers_tokens),
         T(test_a_small_arena_is_out_of_memory),
         T(test_the_error_names_the_place),
         T(test_members_and_elements_are_walked_in_order),
