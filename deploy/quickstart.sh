@@ -237,5 +237,5 @@ demo stream "$url" "${USED[0]}"
 demo_failover "$url"
 [ -z "$once" ] || exit 0
 how_to_use "$url"
-wait "$gateway"
+wait "$gateway" && exit 0
 die "postern ended by itself: $(tail -n 1 "$VAR/log/postern.log")"

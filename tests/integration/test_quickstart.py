@@ -71,6 +71,23 @@ def test_nothing_is_left_running(done):
     assert ROOT + "/var/quickstart.env" not in listing
 
 
+def test_with_a_key_the_real_provider_answers_and_steps_in_for_one_that_is_down(standin):
+    env = {name: value for name, value in standin.env().items() if name.startswith("GROQ")}
+    done = quickstart("--once", API_PORT=str(free_port()), **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NO PROVIDER KEY" not in done.stdout and "providers with a key: groq" in done.stdout
+    for number in (1, 2, 3):
+        assert "< X-Postern-Provider: groq" in part(done, number)
+    assert "an Ollama that is not there" in part(done, 3)
+
+
+def test_a_provider_that_refuses_fails_the_demonstration_in_one_line(standin):
+    env = {"OPENAI_API_KEY": "sk-wrong", "OPENAI_BASE_URL": standin.env()["OPENAI_BASE_URL"]}
+    done = quickstart("--once", API_PORT=str(free_port()), **env)
+    assert done.returncode == 1
+    assert "demo: status 502" in done.stderr and "quickstart: the demonstration failed" in done.stderr
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1", ""])
 def test_a_port_that_is_none_is_refused_in_one_line(port):
     done = quickstart("--once", API_PORT=port or " ")
