@@ -1,26 +1,15 @@
-"""The HTTP front on a raw socket: CHECKS 1-27, 91, 93 and the limits of SPEC 7.
-
-The proof that a body arrived byte for byte is the gateway's own error for a model it does not know,
-which repeats the name that was sent. The proof that a path did is the problem document's `instance`.
-"""
+"""The HTTP front on a raw socket: CHECKS 1-22, 26, 27 and the shapes of refusals. The rest, where
+time and resources run out, is in test_http_limits.py."""
 import os
 import re
-import resource
-import signal
-import subprocess
 import threading
-import time
 
 import pytest
 
+from front import (ALIVE, CHAT, KEY, LIVE, SMUGGLED, ask_unknown, assert_names, chat, front, refused,
+                   slow_chat, unknown_model)
 from gateway import AUTH, ROOT
-from rawhttp import Closed, Raw, chunked, head, post_json
-
-KEY = "Authorization: " + AUTH["Authorization"]
-LIVE = "/api/v1/health/live"
-CHAT = "/v1/chat/completions"
-SMUGGLED = head("GET", LIVE)
-ALIVE = b'"alive"'
+from rawhttp import Raw, chunked, head, post_json
 
 
 @pytest.fixture(autouse=True)
@@ -32,45 +21,6 @@ def ends_alive(shared_gateway):
 @pytest.fixture
 def port(shared_gateway):
     return shared_gateway.port
-
-
-def front(make_gateway, **keys):
-    """A gateway with keys of gateway.yaml's `server` (or `limits`, `deadlines`) changed."""
-    return make_gateway(conf={"gateway.yaml": {k.replace("__", "."): v for k, v in keys.items()}})
-
-
-def unknown_model(name):
-    return {"model": name, "messages": [{"role": "user", "content": "x"}]}
-
-
-def ask_unknown(name, *fields):
-    return post_json(CHAT, unknown_model(name), KEY, *fields)
-
-
-def assert_names(answer, name):
-    assert answer.status == 404
-    assert name in answer.json["error"]["message"]
-
-
-def refused(port, data, *statuses, half_close=False):
-    """Sends bytes; one answer with one of the statuses must come, and then the end."""
-    with Raw(port) as raw:
-        raw.send_what_goes(data)
-        if half_close:
-            raw.half_close()
-        answer = raw.final_answer()
-    assert answer.status in statuses, (answer.status, answer.body, data[:200])
-    assert answer.closes
-    assert answer.headers["x-request-id"]
-    assert ALIVE not in answer.body
-    return answer
-
-
-def wait_until(condition, what):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 # --- 1-6: framing ----------------------------------------------------------------------------------
@@ -372,11 +322,6 @@ def test_check_017_more_than_a_client_may_send_ahead_is_still_answered(port):
         sender.join()
 
 
-def slow_chat(ms):
-    body = {"model": "openai/gpt-4o-mini~delay_ms=%d" % ms, "messages": [{"role": "user", "content": "hi"}]}
-    return post_json(CHAT, body, KEY)
-
-
 def test_check_018_a_second_request_behind_a_slow_one_is_answered_after_it(port, standin):
     with Raw(port) as raw:
         raw.send(slow_chat(400))
@@ -405,9 +350,9 @@ def test_check_019_http_1_0_closes_unless_asked_to_keep(port):
 
 
 def test_check_019_http_1_0_is_never_sent_chunks(port, standin):
-    body = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    data = chat(stream=True).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
     with Raw(port) as raw:
-        answer = raw.send(post_json(CHAT, body, KEY, version="1.0")).final_answer()
+        answer = raw.send(data).final_answer()
     assert answer.status == 200 and answer.closes
     assert "transfer-encoding" not in answer.headers
     assert answer.body.endswith(b"data: [DONE]\n\n")

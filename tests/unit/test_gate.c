@@ -190,6 +190,7 @@ static void test_check_010_host_and_target_forms(void **state)
     expect_err("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", GW_EBADREQ);
     expect_err("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", GW_EBADREQ);
     expect_err("GET / HTTP/1.1\r\nHost: a:12x\r\n\r\n", GW_EBADREQ);
+    expect_err("GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", GW_EBADREQ);
     expect_err("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", GW_EBADREQ);
     expect_err("GET / HTTP/1.1\r\nHost: [::1]:8765\r\n\r\n", GW_OK);
     expect_err("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", GW_EBADREQ);
