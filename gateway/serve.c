@@ -52,6 +52,9 @@ static struct conf *load(struct problems *ps)
     if (!c)
         return NULL;
     conf_check_production(c, ps);
+    if (c->workers > 1 && c->port == 0)
+        problems_add(ps, "", 0, "server.port: 0 picks a port for one worker, not for %lld",
+                     (long long)c->workers);
     c->attached = registry_load(c, ps);
     c->attached_free = free_registry;
     if (!c->attached) {

@@ -201,7 +201,7 @@ def test_check_064_a_huge_answer_is_cut_at_the_limit(make_gateway):
 def test_check_065_a_refused_credential_is_502_counted_and_no_breaker_failure(gateway, status):
     before = gateway.metrics().get('provider_auth_failures_total{provider="anthropic"}', 0)
     for _ in range(7):
-        a = gateway.chat("anthropic/claude~status=%d" % status)
+        a = gateway.chat("anthropic/claude-sonnet-4-5~status=%d" % status)
         assert a.status == 502 and a.json["error"]["code"] == "provider-auth"
     circuits = {c["name"]: c for c in gateway.get("/api/v1/admin/circuits").json["circuits"]}
     assert circuits["anthropic"]["state"] == "closed"

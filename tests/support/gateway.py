@@ -57,6 +57,12 @@ def set_yaml(path, values):
         f.write("\n".join(lines))
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 class Answer:
     """A whole answer: status, headers (lower-case names; the last of a name), body."""
 
@@ -98,6 +104,8 @@ class Gateway:
                  preexec=None):
         self.env = {"POSTERN_MASTER_KEY": MASTER_KEY} if auth else {}
         self.env.update(env or {})
+        if self.env.get("API_WORKERS", "1") != "1":
+            self.env.setdefault("API_PORT", str(free_port()))  # a port all of them can share
         self.conf = dict(conf or {})
         if not limits:
             self.conf["rate_limits.yaml"] = {**UNLIMITED, **self.conf.get("rate_limits.yaml", {})}
@@ -124,6 +132,8 @@ class Gateway:
         keep = {k: v for k, v in os.environ.items()
                 if k in ("PATH", "HOME", "LANG", "TMPDIR") or k.endswith("SAN_OPTIONS")}
         keep.update({"API_PORT": "0", "LOG_FORMAT": "json", **self.env})
+        # freed memory is kept back by the sanitizer, up to this much: resident memory shall mean something
+        keep["ASAN_OPTIONS"] = keep.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=2:thread_local_quarantine_size_kb=64"
         return {k: v for k, v in keep.items() if v is not None}
 
     def command(self, name="serve"):
