@@ -367,6 +367,65 @@ static void test_tool_names_made_safe_are_restored(void **state)
     assert_slice(convo_builder_answer(b)->parts->name, "files/read");
 }
 
+/* Reads the request or the answer of a row with at most `room` bytes of memory. */
+static enum gw_err read_within(size_t room, struct slice body, bool request)
+{
+    struct arena *small = arena_create(room);
+    struct convo_builder *b = request ? NULL : convo_builder_new(small, 1u << 20);
+    struct convo_report rep = {.n_dropped = 0};
+    struct convo *c;
+    struct json root;
+    enum gw_err err = request ? json_parse(small, body, NULL, &root, NULL) : GW_OK;
+
+    if (!request && !b)
+        err = GW_ENOMEM;
+    else if (!request)
+        err = dialect_openai.decode_answer(small, NULL, NULL, body, convo_builder_event, b);
+    else if (!err)
+        err = dialect_openai.decode_request(small, root, &c, &rep);
+    if (!err && b) {
+        const struct convo_answer *answer = convo_builder_answer(b);
+
+        assert_non_null(answer);
+        assert_slice(answer->id, "i");
+        assert_slice(answer->parts->text, "\n\n\n");
+        assert_slice(answer->parts->next->name, "f");
+        assert_slice(answer->parts->next->text, "{\"a\":1}");
+    }
+    arena_destroy(small);
+    return err;
+}
+
+static void test_out_of_memory_anywhere_is_told(void **state)
+{
+    static const char request[] =
+        "{\"model\":\"\\u0061\",\"stop\":[\"\\n\"],\"messages\":[{\"role\":\"user\",\"content\":[{"
+        "\"type\":\"text\",\"text\":\"\\n\"},{\"type\":\"image_url\",\"image_url\":{\"url\":"
+        "\"https:\\/\\/h\\/i\"}}]},{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"\\u0062\","
+        "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}}]},{\"role\":\"tool\","
+        "\"tool_call_id\":\"b\",\"content\":\"\\t\"}]}";
+    static const char answer[] =
+        "{\"id\":\"\\u0069\",\"choices\":[{\"message\":{\"content\":\"\\n\\n\\n\",\"tool_calls\":[{"
+        "\"id\":\"\\u0062\",\"function\":{\"name\":\"\\u0066\",\"arguments\":\"{\\\"a\\\":1}\"}}]},"
+        "\"finish_reason\":\"tool_calls\"}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}"
+        "}";
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct slice body = slice_cstr(i ? request : answer);
+        unsigned failed = 0, done = 0;
+
+        for (size_t room = 0; room < 12000; room += 16) {
+            enum gw_err err = read_within(room, body, i == 1);
+
+            assert_true(err == GW_OK || err == GW_ENOMEM);
+            failed += err == GW_ENOMEM;
+            done += err == GW_OK;
+            assert_true(err == GW_OK || done == 0); /* more memory never fails again */
+        }
+        assert_true(failed > 50 && done > 50);
+    }
+}
+
 /* --- errors and embeddings ---------------------------------------------------------------------
  */
 
@@ -472,6 +531,7 @@ int main(void)
         T(test_an_error_with_status_200_is_an_error_event),
         T(test_calls_without_ids_get_the_same_made_up_ids_each_time),
         T(test_tool_names_made_safe_are_restored),
+        T(test_out_of_memory_anywhere_is_told),
         T(test_error_answers_are_understood_in_all_shapes),
         T(test_embeddings_are_asked_for),
         T(test_embeddings_are_read_in_the_order_of_their_index),
