@@ -141,7 +141,10 @@ uint64_t rng_u64(void)
 
 void rng_hex(char *to, size_t n_bytes)
 {
-    memset(to, 'a', 2 * n_bytes);
+    static char next = 'a';
+
+    memset(to, next, 2 * n_bytes);
+    next = next == 'z' ? 'a' : (char)(next + 1);
 }
 
 /* --- the transport ---------------------------------------------------------------------------- */
@@ -257,8 +260,7 @@ static void answer(int status, const char *body)
     done(GW_OK);
 }
 
-/* --- toy dialects -------------------------------------------------------------------------------
- */
+/* --- toy dialects ----------------------------------------------------------------------------- */
 
 static enum gw_err other_encode(const struct convo *c, const struct registry_model *m,
                                 struct dialect_request *out, struct convo_report *rep)
@@ -438,8 +440,7 @@ enum gw_err openai_pass_answer(struct arena *scratch, struct slice body, struct 
     return slice_starts(body, "{") ? GW_OK : GW_EUPBAD;
 }
 
-/* --- one call and what the sink saw
- * --------------------------------------------------------------- */
+/* --- one call and what the sink saw ----------------------------------------------------------- */
 
 static struct buf seen;
 static struct op *call;
@@ -448,17 +449,22 @@ static struct provider_call_info end_info;
 static struct convo_usage end_usage;
 static char end_vendor[128];
 
-static void count_callback(void)
+/* After cancelling no callback runs, but this one may still look at what it was given. */
+static void count_callback(struct slice given)
 {
+    assert_non_null(call);
     if (callbacks_left && --callbacks_left == 0)
         op_cancel(&call);
+    if (given.n)
+        buf_add_char(&seen, given.p[given.n - 1]);
+    seen.n -= given.n ? 1 : 0;
 }
 
 static void sink_live(const struct provider_call_info *info, void *arg)
 {
     buf_printf(&seen, "live(%.*s#%u/%u) ", SLICE_ARG(info->model->id), info->fallback_index,
                info->attempts);
-    count_callback();
+    count_callback(SLICE_NONE);
 }
 
 static enum gw_err sink_event(const struct convo_event *ev, void *arg)
@@ -470,25 +476,26 @@ static enum gw_err sink_event(const struct convo_event *ev, void *arg)
 
     buf_printf(&seen, "%s(%.*s) ", names[ev->kind],
                SLICE_ARG(ev->kind == CONVO_EV_START ? ev->id : ev->text));
-    count_callback();
+    count_callback(ev->text);
     return slice_is(ev->text, "toobig") ? GW_ETOOBIG : GW_OK;
 }
 
 static void sink_bytes(struct slice bytes, void *arg)
 {
     buf_printf(&seen, "<%.*s> ", SLICE_ARG(bytes));
-    count_callback();
+    count_callback(bytes);
 }
 
 static void sink_embed(const struct dialect_embed_answer *ans, void *arg)
 {
     buf_printf(&seen, "embed(%u) ", ans->n);
-    count_callback();
+    count_callback(SLICE_NONE);
 }
 
 static void sink_end(enum gw_err err, const struct provider_call_info *info,
                      const struct convo_usage *usage, const struct dialect_error *vendor, void *arg)
 {
+    assert_non_null(call);
     call = NULL;
     end_info = *info;
     end_usage = *usage;
@@ -642,8 +649,7 @@ static void open_circuit(const char *target)
     n_sent = 0;
 }
 
-/* --- whole answers ------------------------------------------------------------------------------
- */
+/* --- whole answers ---------------------------------------------------------------------------- */
 
 static void test_a_whole_answer_is_given_after_it_was_checked(void **state)
 {
@@ -689,11 +695,14 @@ static void test_what_is_sent_carries_our_ids_and_no_more(void **state)
 static void test_only_openai_gets_an_idempotency_key_and_keeps_it_on_a_retry(void **state)
 {
     start("o");
-    assert_non_null(strstr(last()->headers, "Idempotency-Key: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"));
+    assert_non_null(strstr(last()->headers, "Idempotency-Key: "));
     answer(500, "x");
     advance(S);
     assert_int_equal(n_sent, 2);
     assert_string_equal(sent[0].headers, sent[1].headers);
+    op_cancel(&call);
+    start("o");
+    assert_string_not_equal(sent[0].headers, sent[2].headers);
     op_cancel(&call);
     start("a");
     assert_null(strstr(last()->headers, "Idempotency"));
@@ -760,8 +769,7 @@ static void test_a_body_over_the_limit_is_a_bad_answer(void **state)
     free(big);
 }
 
-/* --- errors
- * --------------------------------------------------------------------------------------- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static void test_a_4xx_of_the_callers_making_ends_the_call_at_once(void **state)
 {
@@ -950,8 +958,7 @@ static void test_out_of_memory_ends_the_call(void **state)
     assert_int_equal(state_of("a")->breaker.n_failure, 0);
 }
 
-/* --- choosing
- * ------------------------------------------------------------------------------------- */
+/* --- choosing --------------------------------------------------------------------------------- */
 
 static void test_a_target_that_lacks_a_capability_is_left_out(void **state)
 {
@@ -1053,8 +1060,20 @@ static void test_no_target_at_all_is_a_model_not_found(void **state)
     assert_seen("GW_EMODEL");
 }
 
-/* --- the breaker
- * ------------------------------------------------------------------------------------ */
+static void test_the_latency_of_errors_is_not_taken_for_speed(void **state)
+{
+    request.max_attempts = 1;
+    start("a");
+    answer(429, "x");
+    assert_true(select_ewma_value(&state_of("a")->latency, now_us) <= 0);
+    buf_reset(&seen);
+    start("a");
+    answer(200, "text a;end");
+    assert_true(select_ewma_value(&state_of("a")->latency, now_us) > 0);
+    buf_reset(&seen);
+}
+
+/* --- the breaker ------------------------------------------------------------------------------ */
 
 static void
 test_check_067_an_open_circuit_refuses_without_a_sending_then_one_probe_closes_it(void **state)
@@ -1152,8 +1171,7 @@ static void test_cancelling_a_probe_gives_its_place_back(void **state)
     op_cancel(&call);
 }
 
-/* --- translated streams
- * ------------------------------------------------------------------------------- */
+/* --- translated streams ----------------------------------------------------------------------- */
 
 static void test_a_stream_holds_everything_until_the_first_good_event(void **state)
 {
@@ -1295,8 +1313,7 @@ static void test_pausing_reaches_the_transport(void **state)
     buf_reset(&seen);
 }
 
-/* --- pass-through
- * --------------------------------------------------------------------------------------- */
+/* --- pass-through ----------------------------------------------------------------------------- */
 
 static void test_a_whole_answer_passes_through_byte_for_byte(void **state)
 {
@@ -1347,9 +1364,17 @@ static void test_a_passed_stream_is_relayed_as_whole_events_as_they_came(void **
                 "<id: 1\ndata:content1\r\n\r\ndata: content2\n\n> ");
     data("tent3\n\ndata: content4\n\ndata: cont");
     assert_seen("<data: content3\n\n> <data: content4\n\n> ");
-    data("ent5\n\ndata: finish\n\ndata: [DONE]\n\n");
+    data("ent5\n\ndata: XXXXXX");
+    assert_seen("<data: content5\n\n> ");
+    data("\n\n");
+    assert_seen("GW_EUPBAD");
+    start_stream("o");
+    head(200, NULL);
+    data("data: content\n\n");
+    buf_reset(&seen);
+    data("data: finish\n\ndata: [DONE]\n\n");
     done(GW_OK);
-    assert_seen("<data: content5\n\n> <data: finish\n\ndata: [DONE]\n\n> GW_OK");
+    assert_seen("<data: finish\n\ndata: [DONE]\n\n> GW_OK");
 }
 
 static void test_a_usage_event_is_hidden_unless_the_client_asked(void **state)
@@ -1415,8 +1440,7 @@ static void test_cr_line_ends_are_rebuilt_when_they_cannot_be_relayed(void **sta
                 "<data: [DONE]\n\n> GW_OK");
 }
 
-/* --- embeddings
- * ------------------------------------------------------------------------------------------ */
+/* --- embeddings ------------------------------------------------------------------------------- */
 
 static void test_embeddings_are_given_before_the_end(void **state)
 {
@@ -1439,8 +1463,7 @@ static void test_embeddings_are_given_before_the_end(void **state)
     assert_non_null(strstr(end_info.report->why.p, "embeddings"));
 }
 
-/* --- cancelling
- * -------------------------------------------------------------------------------------------- */
+/* --- cancelling ------------------------------------------------------------------------------- */
 
 static void test_cancelling_before_the_first_step_sends_nothing(void **state)
 {
@@ -1526,8 +1549,7 @@ static void test_cancelling_inside_any_callback_is_safe(void **state)
         }
 }
 
-/* --- status, sharing, reload
- * ------------------------------------------------------------------------------- */
+/* --- status, sharing, reload ------------------------------------------------------------------ */
 
 static char status_text[256];
 
@@ -1652,6 +1674,7 @@ int main(void)
         TEST(test_a_translation_that_refuses_moves_on_and_is_told_when_nothing_else_is_left),
         TEST(test_a_full_provider_is_skipped_and_all_full_is_overload),
         TEST(test_cheapest_and_least_latency_order_the_targets),
+        TEST(test_the_latency_of_errors_is_not_taken_for_speed),
         TEST(test_no_target_at_all_is_a_model_not_found),
         TEST(test_check_067_an_open_circuit_refuses_without_a_sending_then_one_probe_closes_it),
         TEST(test_a_failed_probe_opens_the_circuit_again),
