@@ -132,6 +132,13 @@ struct dialect {
 
 extern const struct dialect dialect_openai, dialect_anthropic, dialect_google;
 
+/* For the end of a function whose readers cannot tell "not there" from "no memory" (json_str()):
+ * GW_ENOMEM when the arena has refused something since `before` (arena_refusals()), else err. */
+static inline enum gw_err dialect_end(const struct arena *a, unsigned before, enum gw_err err)
+{
+    return arena_refusals(a) == before ? err : GW_ENOMEM;
+}
+
 /* By name, or NULL. */
 const struct dialect *dialect_find(struct slice name);
 

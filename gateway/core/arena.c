@@ -41,6 +41,7 @@ struct arena {
     struct block *blocks; /* newest first; the last one holds this struct */
     char *at, *end;
     size_t used, max;
+    unsigned refusals;
     struct deferred *deferred;
 };
 
@@ -132,16 +133,22 @@ static bool arena_grow(struct arena *a, size_t n)
     return true;
 }
 
+static char *refuse(struct arena *a)
+{
+    a->refusals++;
+    return NULL;
+}
+
 static char *arena_take(struct arena *a, size_t n, size_t align)
 {
     size_t pad = (size_t)(-(uintptr_t)a->at & (align - 1));
     char *p;
 
     if (n > a->max || a->used > a->max - n)
-        return NULL;
+        return refuse(a);
     if ((size_t)(a->end - a->at) < pad || (size_t)(a->end - a->at) - pad < n) {
         if (!arena_grow(a, n))
-            return NULL;
+            return refuse(a);
         pad = 0;
     }
     p = a->at + pad;
@@ -169,13 +176,13 @@ void *arena_alloc_array(struct arena *a, size_t size, size_t n)
     size_t bytes;
 
     if (__builtin_mul_overflow(size, n, &bytes))
-        return NULL;
+        return refuse(a);
     return arena_alloc(a, bytes);
 }
 
 char *arena_cstr(struct arena *a, struct slice s)
 {
-    char *p = s.n == SIZE_MAX ? NULL : arena_bytes(a, s.n + 1);
+    char *p = s.n == SIZE_MAX ? refuse(a) : arena_bytes(a, s.n + 1);
 
     if (!p)
         return NULL;
@@ -202,7 +209,7 @@ struct slice arena_printf(struct arena *a, const char *fmt, ...)
     va_copy(again, ap);
     need = vsnprintf(NULL, 0, fmt, again);
     va_end(again);
-    p = need < 0 ? NULL : arena_bytes(a, (size_t)need + 1);
+    p = need < 0 ? refuse(a) : arena_bytes(a, (size_t)need + 1);
     if (p)
         vsnprintf(p, (size_t)need + 1, fmt, ap);
     va_end(ap);
@@ -220,6 +227,11 @@ bool arena_defer(struct arena *a, void (*fn)(void *), void *obj)
     *d = (struct deferred){.next = a->deferred, .fn = fn, .obj = obj};
     a->deferred = d;
     return true;
+}
+
+unsigned arena_refusals(const struct arena *a)
+{
+    return a->refusals;
 }
 
 size_t arena_used(const struct arena *a)

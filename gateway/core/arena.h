@@ -43,5 +43,10 @@ struct slice arena_printf(struct arena *a, const char *fmt, ...)
  * called already, so the object is never leaked. */
 bool arena_defer(struct arena *a, void (*fn)(void *), void *obj);
 
+/* How many allocations the arena has refused (ceiling, memory). Readers such as json_str() cannot
+ * tell "not there" from "no memory"; whoever acts on what they say compares this before and after.
+ */
+unsigned arena_refusals(const struct arena *a);
+
 /* Bytes handed out so far. */
 size_t arena_used(const struct arena *a);

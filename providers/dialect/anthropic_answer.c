@@ -476,6 +476,7 @@ enum gw_err anthropic_decode_answer(struct arena *a, const struct convo *asked,
                                     const struct registry_model *m, struct slice body,
                                     convo_event_fn fn, void *arg)
 {
+    unsigned before = arena_refusals(a);
     struct dialect_decoder *d = anthropic_decoder_new(a, asked, m);
     struct json root;
     enum gw_err err;
@@ -498,7 +499,9 @@ enum gw_err anthropic_decode_answer(struct arena *a, const struct convo *asked,
         err = take_usage(d, json_get(root, "usage"));
     if (!err)
         err = take_stop(d, root);
-    return err ? err : finish(d);
+    if (!err)
+        err = finish(d);
+    return dialect_end(a, before, err);
 }
 
 /* --- a stream ------------------------------------------------------------------------------ */
@@ -623,7 +626,7 @@ enum gw_err anthropic_decode_event(struct dialect_decoder *d, const struct sse_e
         return GW_ENOMEM;
     d->fn = fn;
     d->arg = arg;
-    err = take_event(d, ev);
+    err = dialect_end(d->event, 0, take_event(d, ev));
     d->event = arena_destroy(d->event);
     return err;
 }

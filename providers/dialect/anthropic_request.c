@@ -424,6 +424,7 @@ enum gw_err anthropic_encode_request(const struct convo *c, const struct registr
                                      struct dialect_request *out, struct convo_report *rep)
 {
     struct request r = {.arena = c->arena, .c = c, .m = m, .rep = rep};
+    unsigned before = arena_refusals(r.arena);
     enum gw_err err = anthropic_pass_request(r.arena, m, c->stream, out);
 
     if (!err)
@@ -432,8 +433,9 @@ enum gw_err anthropic_encode_request(const struct convo *c, const struct registr
         err = check_rest(&r);
     if (!err)
         err = check_answer_schema(&r);
-    if (err)
-        return err;
-    json_writer_init(&r.w, out->body);
-    return write_body(&r);
+    if (!err) {
+        json_writer_init(&r.w, out->body);
+        err = write_body(&r);
+    }
+    return dialect_end(r.arena, before, err);
 }

@@ -443,6 +443,7 @@ enum gw_err google_decode_answer(struct arena *a, const struct convo *asked,
                                  const struct registry_model *m, struct slice body,
                                  convo_event_fn fn, void *arg)
 {
+    unsigned before = arena_refusals(a);
     struct dialect_decoder *d = google_decoder_new(a, asked, m);
     struct json root;
     enum gw_err err;
@@ -459,7 +460,9 @@ enum gw_err google_decode_answer(struct arena *a, const struct convo *asked,
         !json_is(json_get(root, "promptFeedback"), JSON_OBJECT))
         return GW_EUPBAD;
     err = take_frame(d, root);
-    return err ? err : finish(d);
+    if (!err)
+        err = finish(d);
+    return dialect_end(a, before, err);
 }
 
 enum gw_err google_decode_event(struct dialect_decoder *d, const struct sse_event *ev,
@@ -479,7 +482,7 @@ enum gw_err google_decode_event(struct dialect_decoder *d, const struct sse_even
     if (err)
         err = err == GW_ENOMEM ? err : GW_EUPBAD;
     else
-        err = take_frame(d, root);
+        err = dialect_end(d->event, 0, take_frame(d, root));
     d->event = arena_destroy(d->event);
     return err;
 }

@@ -54,6 +54,7 @@ struct openai_in {
     struct arena *arena;
     struct convo *c;
     struct convo_report *rep;
+    bool nomem;                  /* a pointer could not be written */
     unsigned n_legacy_calls;     /* `function_call` members so far: they carry no ids */
     struct slice legacy_call_id; /* of the last one */
 };

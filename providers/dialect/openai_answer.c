@@ -478,6 +478,7 @@ enum gw_err openai_decode_answer(struct arena *a, const struct convo *asked,
                                  const struct registry_model *m, struct slice body,
                                  convo_event_fn fn, void *arg)
 {
+    unsigned before = arena_refusals(a);
     struct dialect_decoder *d = openai_decoder_new(a, asked, m);
     struct json root;
     enum gw_err err;
@@ -490,7 +491,9 @@ enum gw_err openai_decode_answer(struct arena *a, const struct convo *asked,
     err = bad_answer(json_parse(a, body, NULL, &root, NULL));
     if (!err)
         err = read_root(d, root);
-    return err || d->done ? err : finish(d);
+    if (!err && !d->done)
+        err = finish(d);
+    return dialect_end(a, before, err);
 }
 
 enum gw_err openai_decode_event(struct dialect_decoder *d, const struct sse_event *ev,
@@ -515,6 +518,7 @@ enum gw_err openai_decode_event(struct dialect_decoder *d, const struct sse_even
     if (err == GW_ETOOBIG)
         err = json_parse(doc.arena, data, NULL, &root, NULL);
     err = err ? bad_answer(err) : read_root(d, root);
+    err = dialect_end(doc.arena, 0, err);
     arena_destroy(doc.arena);
     return err;
 }

@@ -417,7 +417,10 @@ static void put_text(struct dialect_encoder *e, const struct convo_event *ev, st
     chunk_close(e, ev->raw, out);
 }
 
-static void on_reasoning(struct dialect_encoder *e, const struct convo_event *ev, struct buf *out)
+/* Keeps the text too, for the block its signature belongs to; one that is too long for that has
+ * none. */
+static enum gw_err on_reasoning(struct dialect_encoder *e, const struct convo_event *ev,
+                                struct buf *out)
 {
     if (!e->has_reasoning || e->reasoning_part != ev->part)
         buf_reset(&e->reasoning);
@@ -425,6 +428,7 @@ static void on_reasoning(struct dialect_encoder *e, const struct convo_event *ev
     e->reasoning_part = ev->part;
     buf_add_slice(&e->reasoning, ev->text);
     put_text(e, ev, SLICE("\"reasoning_content\":\""), out);
+    return buf_err(&e->reasoning) == GW_ENOMEM ? GW_ENOMEM : GW_OK;
 }
 
 static struct called *called_of(struct dialect_encoder *e, unsigned part)
@@ -590,8 +594,7 @@ static enum gw_err on_content(struct dialect_encoder *e, const struct convo_even
         put_text(e, ev, SLICE("\"refusal\":\""), out);
         break;
     case CONVO_EV_REASONING:
-        on_reasoning(e, ev, out);
-        break;
+        return on_reasoning(e, ev, out);
     case CONVO_EV_SIGNATURE:
         on_signature(e, ev, out);
         break;

@@ -26,7 +26,7 @@ static void put_step(struct buf *out, struct slice name)
 }
 
 /* The JSON pointer of `at`, or of its member `name`, in the arena. */
-static struct slice pointer(struct arena *a, const struct openai_at *at, const char *name)
+static struct slice pointer(struct openai_in *in, const struct openai_at *at, const char *name)
 {
     const struct openai_at *steps[MAX_STEPS];
     struct slice text;
@@ -46,7 +46,8 @@ static struct slice pointer(struct arena *a, const struct openai_at *at, const c
     }
     if (name)
         put_step(&out, slice_cstr(name));
-    text = arena_dup(a, buf_slice(&out));
+    in->nomem |= buf_err(&out) == GW_ENOMEM;
+    text = arena_dup(in->arena, buf_slice(&out));
     buf_deinit(&out);
     return text;
 }
@@ -54,7 +55,7 @@ static struct slice pointer(struct arena *a, const struct openai_at *at, const c
 enum gw_err openai_wrong(struct openai_in *in, const struct openai_at *at, const char *name,
                          const char *why)
 {
-    return convo_refuse(in->rep, GW_ESCHEMA, pointer(in->arena, at, name), slice_cstr(why));
+    return convo_refuse(in->rep, GW_ESCHEMA, pointer(in, at, name), slice_cstr(why));
 }
 
 /* --- reading members ---------------------------------------------------------------------------
@@ -231,7 +232,7 @@ static enum gw_err read_tool_choice(struct openai_in *in, struct json v, const s
     if (!json_is(v, JSON_OBJECT))
         return openai_wrong(in, at, NULL, "Must be none, auto, required or an object");
     if (json_str_is(type, "allowed_tools"))
-        return convo_refuse(in->rep, GW_EUNSUPPORTED, pointer(in->arena, at, "allowed_tools"),
+        return convo_refuse(in->rep, GW_EUNSUPPORTED, pointer(in, at, "allowed_tools"),
                             SLICE("allowed_tools is not supported; send only the tools allowed"));
     if (!json_str_is(type, kind))
         return openai_wrong(in, at, "type", "Must be function or custom");
@@ -519,7 +520,7 @@ static enum gw_err read_one(struct openai_in *in, struct json v, uint64_t *seen)
         if (!slice_is(name, members[i].name))
             continue;
         if (*seen & 1ull << i)
-            return convo_refuse(in->rep, GW_EBADREQ, pointer(in->arena, NULL, members[i].name),
+            return convo_refuse(in->rep, GW_EBADREQ, pointer(in, NULL, members[i].name),
                                 SLICE("Is given twice"));
         *seen |= 1ull << i;
         return json_is(v, JSON_NULL) ? GW_OK : read_member(in, &members[i], v);
@@ -551,6 +552,7 @@ enum gw_err openai_decode_request(struct arena *a, struct json root, struct conv
 {
     struct openai_in in = {.arena = a, .c = convo_new(a), .rep = rep};
     struct json effort = openai_get(root, "reasoning_effort");
+    unsigned before = arena_refusals(a);
     uint64_t seen = 0;
     enum gw_err err = GW_OK;
 
@@ -564,6 +566,7 @@ enum gw_err openai_decode_request(struct arena *a, struct json root, struct conv
         err = read_effort(&in, effort, &(struct openai_at){NULL, "reasoning_effort", 0});
     if (!err)
         err = check_whole(&in, root);
+    err = in.nomem ? GW_ENOMEM : dialect_end(a, before, err);
     if (!err)
         *ret = in.c;
     return err;

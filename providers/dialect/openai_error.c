@@ -197,8 +197,8 @@ enum gw_err openai_decode_embed(struct arena *a, struct slice body,
                                 struct dialect_embed_answer *ret)
 {
     struct dialect_embed_answer answer = {.n = 0};
+    unsigned position = 0, before = arena_refusals(a);
     struct json root, data;
-    unsigned position = 0;
     enum gw_err err =
         json_parse(a, body, &(struct json_limits){.max_tokens = 4000000}, &root, NULL);
 
@@ -213,9 +213,10 @@ enum gw_err openai_decode_embed(struct arena *a, struct slice body,
         return GW_ENOMEM;
     for (struct json it = json_first(data); json_exists(it) && !err; it = json_next(data, it))
         err = read_vector(it, position++, &answer);
+    answer.model = json_str(json_get(root, "model"));
+    err = dialect_end(a, before, err);
     if (err)
         return err;
-    answer.model = json_str(json_get(root, "model"));
     if (count(json_get(json_get(root, "usage"), "prompt_tokens"), &answer.usage.input))
         answer.usage.known = true;
     *ret = answer;

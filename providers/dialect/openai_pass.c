@@ -102,9 +102,11 @@ enum gw_err openai_pass_body(struct json root, const struct registry_model *m, b
 {
     struct slice whole = json_raw(root);
     struct copy c = {.at = whole.p, .out = out};
+    unsigned before;
 
     if (!json_is(root, JSON_OBJECT))
         return GW_EBADREQ;
+    before = arena_refusals(root.doc->arena);
     buf_add_char(out, '{');
     c.at++;
     for (struct json it = json_first(root); json_exists(it); it = json_next(root, it))
@@ -115,7 +117,7 @@ enum gw_err openai_pass_body(struct json root, const struct registry_model *m, b
         buf_add_cstr(out, "\"stream_options\":{\"include_usage\":true}");
     }
     buf_add(out, c.at, (size_t)(whole.p + whole.n - c.at));
-    return buf_err(out);
+    return dialect_end(root.doc->arena, before, buf_err(out));
 }
 
 /* --- relayed events ----------------------------------------------------------------------------
@@ -163,6 +165,7 @@ enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
     struct json_token tokens[EVENT_TOKENS];
     struct json_doc doc = {.arena = scratch};
     struct json root = {NULL, 0};
+    unsigned before = arena_refusals(scratch);
     enum gw_err err;
 
     *ret = (struct openai_pass_info){.done = false};
@@ -179,7 +182,7 @@ enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
     if (err || !json_is(root, JSON_OBJECT))
         return GW_EUPBAD;
     inspect(root, ret);
-    return GW_OK;
+    return dialect_end(scratch, before, GW_OK);
 }
 
 enum gw_err openai_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret)

@@ -150,8 +150,7 @@ static void flatten(struct schema_walk *w, cJSON *flat, const cJSON *node, bool 
 static void set_reference(struct schema_walk *w, cJSON *object, const char *key, cJSON *value)
 {
     cJSON_DeleteItemFromObjectCaseSensitive(object, key);
-    if (!cJSON_AddItemReferenceToObject(object, key, value))
-        w->err = GW_ENOMEM;
+    schema_tree_put(w, object, key, schema_tree_reference(value));
 }
 
 static cJSON *own_container(struct schema_walk *w, cJSON *flat, const char *key, cJSON *fresh)

@@ -110,6 +110,19 @@ void schema_tree_spend(struct schema_walk *w, size_t n)
         w->err = GW_EBADREQ;
 }
 
+cJSON *schema_tree_reference(const cJSON *item)
+{
+    cJSON *ref = cJSON_CreateNull();
+
+    if (!ref)
+        return NULL;
+    *ref = *item;
+    ref->string = NULL;
+    ref->next = ref->prev = NULL;
+    ref->type = (ref->type | cJSON_IsReference) & ~cJSON_StringIsConst;
+    return ref;
+}
+
 void schema_tree_put(struct schema_walk *w, cJSON *object, const char *key, cJSON *item)
 {
     if (item && !w->err && cJSON_AddItemToObject(object, key, item))

@@ -38,6 +38,10 @@ enum gw_err schema_tree_print(struct arena *a, const cJSON *tree, struct slice *
 /* Member of an object by its exact name; NULL when there is none. */
 const cJSON *schema_tree_get(const cJSON *object, const char *key);
 
+/* An item that shows what `item` holds and owns nothing of it; NULL out of memory. (cJSON's own
+ * ...ReferenceToObject leaks the reference when the key cannot be copied.) */
+cJSON *schema_tree_reference(const cJSON *item);
+
 /* Adds an item that it takes over; NULL is "out of memory". */
 void schema_tree_put(struct schema_walk *w, cJSON *object, const char *key, cJSON *item);
 void schema_tree_append(struct schema_walk *w, cJSON *array, cJSON *item);
