@@ -10,7 +10,7 @@
 
 struct http_conn;
 
-/* --- server_conn.c: towards the client ------------------------------------------------------- */
+/* --- server_conn.c: towards the client ----------------------------------------------------- */
 
 /* Sends bytes: into the socket as far as it takes them now, the rest is copied and follows by
  * itself. Never calls back, never frees; a broken connection is told later by request_lost(). */
@@ -38,7 +38,7 @@ void conn_set_low_mark(struct http_conn *c, size_t low);
 /* Recomputes what the connection's timer waits for. */
 void conn_rearm(struct http_conn *c);
 
-/* --- request.c: towards the server ------------------------------------------------------------ */
+/* --- request.c: towards the server --------------------------------------------------------- */
 
 /* A request in the arena, which it owns from now on, with one reference and conf's present
  * snapshot. NULL out of memory (the arena is gone then too). */
@@ -72,7 +72,7 @@ const char *response_reason(int status);
 /* Runs the hooks of request_add_response_hook(). */
 void request_run_response_hooks(struct request *req);
 
-/* --- stream.c: towards the server ------------------------------------------------------------ */
+/* --- stream.c: towards the server ---------------------------------------------------------- */
 
 struct stream;
 

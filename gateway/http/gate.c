@@ -69,7 +69,7 @@ static enum gw_err refuse(enum gw_err err, const char *why, const char **ret_why
 
 #define BAD(why) refuse(GW_EBADREQ, (why), ret_why)
 
-/* --- request line --------------------------------------------------------------------------- */
+/* --- request line -------------------------------------------------------------------------- */
 
 const char *http_method_name(enum http_method m)
 {
@@ -123,7 +123,7 @@ static enum gw_err line_split(struct slice line, struct slice *ret_method, struc
     return version_parse(slice_from(rest, sp2 + 1), ret_minor, ret_why);
 }
 
-/* --- path ----------------------------------------------------------------------------------- */
+/* --- path ---------------------------------------------------------------------------------- */
 
 static int hex_value(char c)
 {
@@ -250,7 +250,7 @@ bool gate_line_peek(struct arena *a, struct slice in, struct gate_head *ret)
     return line.p && line_parse(a, line, ret, &method, NULL) == GW_OK;
 }
 
-/* --- finding the end ------------------------------------------------------------------------- */
+/* --- finding the end ----------------------------------------------------------------------- */
 
 static enum gw_err too_long(const struct gate_scan *s, const char **ret_why)
 {
@@ -326,7 +326,7 @@ enum gw_err gate_head_scan(struct gate_scan *s, struct slice in, size_t *ret_byt
     return err;
 }
 
-/* --- header lines --------------------------------------------------------------------------- */
+/* --- header lines -------------------------------------------------------------------------- */
 
 /* What is gathered over the header lines before the framing is judged. */
 struct fields {
@@ -461,8 +461,7 @@ static enum gw_err fields_parse(struct arena *a, struct slice rest, struct gate_
     return GW_OK;
 }
 
-/* --- what the header lines mean ----------------------------------------------------------------
- */
+/* --- what the header lines mean ------------------------------------------------------------ */
 
 static bool port_is_valid(struct slice s)
 {
@@ -583,7 +582,7 @@ size_t gate_plain_head(const struct gate_head *h, char out[GATE_PLAIN_HEAD])
     return (size_t)n;
 }
 
-/* --- chunked bodies -------------------------------------------------------------------------- */
+/* --- chunked bodies ------------------------------------------------------------------------ */
 
 enum chunk_state {
     CK_SIZE,

@@ -25,7 +25,7 @@ static unsigned n_response_hooks, n_finish_hooks;
 
 static size_t bodies_held; /* bytes of all body buffers together */
 
-/* --- life ------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------- */
 
 struct request *request_create(struct arena *arena, struct http_conn *conn)
 {
@@ -99,7 +99,7 @@ struct request *request_unref(struct request *req)
     return NULL;
 }
 
-/* --- reading ---------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------------- */
 
 struct slice request_header(const struct request *req, const char *name)
 {
@@ -185,7 +185,7 @@ uint64_t request_time_left_us(const struct request *req)
     return req->deadline_us > now ? req->deadline_us - now : 0;
 }
 
-/* --- writing ---------------------------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------------------------- */
 
 static bool value_is_clean(struct slice v)
 {
@@ -257,8 +257,7 @@ void request_run_response_hooks(struct request *req)
         response_hooks[i](req);
 }
 
-/* --- the end ------------------------------------------------------------------------------------
- */
+/* --- the end ------------------------------------------------------------------------------- */
 
 void request_conclude(struct request *req)
 {

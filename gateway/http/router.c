@@ -27,7 +27,7 @@ static struct slice next_segment(struct slice *path)
     return slice_of(rest.p, n);
 }
 
-/* --- building ------------------------------------------------------------------------------- */
+/* --- building ------------------------------------------------------------------------------ */
 
 static struct node *literal_child(const struct node *n, struct slice segment)
 {
@@ -132,7 +132,7 @@ enum gw_err router_init(const struct route *routes, unsigned n)
     return err;
 }
 
-/* --- finding -------------------------------------------------------------------------------- */
+/* --- finding ------------------------------------------------------------------------------- */
 
 struct search {
     enum http_method method;

@@ -65,8 +65,7 @@ static const char overloaded[] = "HTTP/1.1 503 Service Unavailable\r\n"
 
 _Static_assert(sizeof(OVERLOADED) - 1 == 110, "the length told above");
 
-/* --- counters
- * ------------------------------------------------------------------------------------- */
+/* --- counters ------------------------------------------------------------------------------ */
 
 static struct metric_series *connections_gauge(void)
 {
@@ -140,17 +139,11 @@ bool server_draining(void)
     return srv.draining;
 }
 
-/* --- accepting
- * ------------------------------------------------------------------------------------ */
+/* --- accepting ----------------------------------------------------------------------------- */
 
 static void on_resume(void *arg)
 {
     listener_on();
-}
-
-static void count_refused(const char *reason)
-{
-    metrics_add(metrics_get(M_REFUSED, reason, NULL, NULL), 1);
 }
 
 static evhtp_res on_accept(evhtp_connection_t *ev, void *arg)
@@ -160,7 +153,7 @@ static evhtp_res on_accept(evhtp_connection_t *ev, void *arg)
 
     loop_place("accept");
     if (srv.n_conns >= max) {
-        count_refused("connections");
+        conn_count_refused("connections");
         refusal = slice_of(overloaded, sizeof(overloaded) - 1);
     }
     if (srv.n_conns >= max + REFUSED_MARGIN || !conn_open(ev, refusal))
@@ -198,7 +191,7 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
     int e = errno;
 
     loop_place("accept");
-    count_refused("descriptors");
+    conn_count_refused("descriptors");
     refuse_one(listener);
     evconnlistener_disable(listener);
     srv.paused = true;
@@ -209,8 +202,7 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
     log_error(&ctx, "accept_failed", F_CSTR("why", strerror(e)), F_INT("connections", srv.n_conns));
 }
 
-/* --- listening
- * ------------------------------------------------------------------------------------ */
+/* --- listening ----------------------------------------------------------------------------- */
 
 static int set_option(int fd, int level, int name, int value)
 {
@@ -283,8 +275,7 @@ static enum gw_err listen_on(const struct conf *conf, const char **ret_why)
     return GW_OK;
 }
 
-/* --- TLS
- * ------------------------------------------------------------------------------------------ */
+/* --- TLS ----------------------------------------------------------------------------------- */
 
 static enum gw_err tls_init(const struct conf *conf, const char **ret_why)
 {
@@ -312,8 +303,7 @@ static enum gw_err tls_init(const struct conf *conf, const char **ret_why)
     return GW_OK;
 }
 
-/* --- life
- * ----------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------- */
 
 static void on_drain_timer(void *arg);
 

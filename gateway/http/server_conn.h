@@ -1,5 +1,5 @@
 /*
- * server_conn.h - one client connection; shared by server.c and server_conn.c alone.
+ * server_conn.h - one client connection; shared by the server*.c files alone.
  */
 #pragma once
 
@@ -56,8 +56,7 @@ struct http_conn {
     char peer[INET6_ADDRSTRLEN];
 };
 
-/* --- server_conn.c ------------------------------------------------------------------------------
- */
+/* --- server_conn.c ------------------------------------------------------------------------- */
 
 /* Takes a connection that libevhtp has just accepted. With a refusal the bytes are sent and the
  * connection lingers. NULL out of memory. */
@@ -66,11 +65,28 @@ struct http_conn *conn_open(evhtp_connection_t *ev, struct slice refusal);
 /* Closes it now; the abort hook of its request fires. Not from inside its own callbacks. */
 void conn_cut(struct http_conn *c);
 
-/* The handler libevhtp calls when a request is whole. */
-void conn_on_whole(evhtp_request_t *ereq, void *arg);
+/* Changes the state and what the timer waits for. */
+void conn_enter(struct http_conn *c, enum conn_state state);
 
-/* --- server.c -----------------------------------------------------------------------------------
- */
+/* Counts a refusal, by reason. */
+void conn_count_refused(const char *reason);
+
+/* --- server_read.c ------------------------------------------------------------------------- */
+
+/* Looks at what is in the input, in any state. */
+void conn_read(struct http_conn *c);
+
+/* Answers an error and counts it; `why` may be NULL. */
+void conn_refuse(struct request *req, enum gw_err err, const char *why);
+
+/* Makes a request of bytes that never became one, to refuse it. */
+void conn_refuse_bytes(struct http_conn *c, struct slice in, enum gw_err err, const char *why);
+
+/* The handler libevhtp calls when a request is whole, and its hook for pieces of the body. */
+void conn_on_whole(evhtp_request_t *ereq, void *arg);
+evhtp_res conn_on_body(evhtp_request_t *ereq, struct evbuffer *piece, void *arg);
+
+/* --- server.c ------------------------------------------------------------------------------ */
 
 void server_conn_added(struct http_conn *c);
 void server_conn_removed(struct http_conn *c);
