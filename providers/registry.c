@@ -89,10 +89,11 @@ const struct registry_provider *registry_provider(const struct registry *r, stru
     return p;
 }
 
-const struct registry_model *registry_made_up(struct arena *a, const struct registry_provider *p,
-                                              struct slice name)
+const struct registry_model *registry_made_up(const struct registry *r, struct arena *a,
+                                              const struct registry_provider *p, struct slice name)
 {
     struct registry_model *m = arena_new(a, struct registry_model);
+    struct registry_quirks q;
 
     if (!m)
         return NULL;
@@ -101,20 +102,12 @@ const struct registry_model *registry_made_up(struct arena *a, const struct regi
         return NULL;
     m->name = slice_from(m->id, strlen(p->name) + 1);
     m->provider = p;
+    q = registry_quirks_of(r, p, m->name);
+    m->quirks = q.words;
+    m->n_quirks = q.n;
     m->capabilities = CAN_ALL;
     m->pico_usd = (struct registry_prices){-1, -1, -1, -1};
     return m;
-}
-
-bool registry_has_quirk(const struct registry_model *m, const char *word)
-{
-    unsigned i;
-
-    for (i = 0; i < m->n_quirks; i++) {
-        if (slice_is(m->quirks[i], word))
-            return true;
-    }
-    return false;
 }
 
 /* --- routes ----------------------------------------------------------------------------------- */
@@ -175,7 +168,7 @@ static enum gw_err resolve_qualified(const struct registry *r, struct arena *are
         *ret_why = SLICE("a model name may hold letters, digits and -._:/@+~=, only");
         return GW_EMODEL;
     }
-    return one_target(registry_made_up(arena, p, own), ret);
+    return one_target(registry_made_up(r, arena, p, own), ret);
 }
 
 /* A name without a provider: the one listed model of that name which can be reached. */

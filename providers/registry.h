@@ -12,6 +12,8 @@
  *         key_optional: false            # true: works without a key (ollama)
  *         headers: {x-name: value}       # sent with each call, up to 16
  *         max_tokens_field: max_tokens   # openai dialect: max_tokens | max_completion_tokens
+ *         unlisted: {llama-: []}         # quirks of models not listed below, by the beginning of
+ *                                        # their names; the longest prefix counts, listed ones too
  *         open_models: true              # names not listed under models are passed on as they are
  *         embeddings: true
  *         circuit_breaker: {failure_threshold: 5, recovery_timeout_s: 60, half_open_max_calls: 1}
@@ -51,6 +53,17 @@ struct registry_header {
     struct slice name, value;
 };
 
+/* Words for the provider's dialect (dialect.h). */
+struct registry_quirks {
+    const struct slice *words;
+    unsigned n;
+};
+
+struct registry_unlisted {
+    struct slice prefix;
+    struct registry_quirks quirks;
+};
+
 struct registry_provider {
     struct registry_provider *next;
     const char *name;
@@ -62,6 +75,8 @@ struct registry_provider {
     bool use_max_completion_tokens;
     const struct registry_header *headers;
     unsigned n_headers;
+    const struct registry_unlisted *unlisted; /* quirks by the beginning of a name */
+    unsigned n_unlisted;
     struct breaker_config breaker;
 };
 
@@ -136,8 +151,9 @@ struct registry_route {
 /*
  * Resolves a model name: an alias (its targets whose provider is enabled), "provider/model" (split
  * at the first slash), or a bare name that exactly one listed model of an enabled provider has.
- * Models made up for open providers live in `arena`; their names are of letters, digits and -._:/@+~=,
- * only, without "..". GW_EMODEL when there is no such model or its provider is not enabled
+ * Models made up for open providers live in `arena`; their names are of letters, digits and
+ * -._:/@+~=, only, without "..". GW_EMODEL when there is no such model or its provider is not
+ * enabled
  * (*ret_why, in `arena` or static, is a sentence that says which), GW_ENOMEM.
  */
 enum gw_err registry_resolve(const struct registry *r, struct arena *arena, struct slice name,

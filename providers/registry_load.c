@@ -34,12 +34,6 @@ static const struct {
     {"embeddings", REGISTRY_CAN_EMBED},
 };
 
-/* The words dialect.h explains. */
-static const char *const quirks[] = {
-    "native_schema",  "adaptive_thinking", "no_sampling",        "json_schema_params",
-    "thinking_level", "thinking_minimal",  "thought_signatures",
-};
-
 static const struct {
     const char *name, *dialect, *base_url, *base_path, *base_url_env, *api_key_env;
     bool key_optional, embeddings, max_completion_tokens;
@@ -393,6 +387,7 @@ static void load_provider(struct load *l, const struct yaml *y)
     set_max_tokens_field(l, p, yaml_get(y, "max_tokens_field"));
     set_breaker(l, p, yaml_get(y, "circuit_breaker"));
     p->open_models = read_flag(l, y, "open_models", true);
+    l->no_memory |= !registry_read_unlisted(l->r->arena, yaml_get(y, "unlisted"), p, l->ps);
     p->has_embeddings =
         read_flag(l, y, "embeddings", p->dialect && p->dialect->encode_embed != NULL);
     if (p->dialect && p->has_embeddings && !p->dialect->encode_embed)
@@ -446,36 +441,6 @@ static void set_capabilities(struct load *l, struct registry_model *m, const str
     }
 }
 
-static bool is_quirk(struct slice word)
-{
-    size_t k;
-
-    for (k = 0; k < sizeof(quirks) / sizeof(quirks[0]); k++) {
-        if (slice_is(word, quirks[k]))
-            return true;
-    }
-    return false;
-}
-
-static void set_quirks(struct load *l, struct registry_model *m, const struct yaml *y)
-{
-    const struct yaml *i = yaml_items(y, YAML_SEQ, true, l->ps);
-    struct slice *words = i ? arena_array(l->r->arena, struct slice, count(i)) : NULL;
-
-    l->no_memory |= i && !words;
-    for (; i && words; i = i->next) {
-        struct slice word = SLICE_NONE;
-
-        if (!yaml_read_str(i, &word, l->ps))
-            continue;
-        if (is_quirk(word))
-            words[m->n_quirks++] = word;
-        else
-            complain(l, i, "unknown quirk \"%.60s\"", word.p);
-    }
-    m->quirks = words;
-}
-
 static int64_t read_price(struct load *l, const struct yaml *map, const char *key)
 {
     const struct yaml *y = yaml_get(map, key);
@@ -521,6 +486,7 @@ static bool set_id(struct load *l, struct registry_model *m, const struct yaml *
 
 static void load_model(struct load *l, const struct yaml *y, struct registry_model ***tail)
 {
+    struct registry_quirks q = {0};
     struct registry_model *m;
     const struct yaml *id;
     bool ok;
@@ -539,7 +505,9 @@ static void load_model(struct load *l, const struct yaml *y, struct registry_mod
     m->max_output_tokens = read_number(l, y, "max_output_tokens", 1, MAX_TOKENS, 0);
     set_capabilities(l, m, yaml_get(y, "capabilities"));
     set_prices(l, m, yaml_get(y, "prices"));
-    set_quirks(l, m, yaml_get(y, "quirks"));
+    l->no_memory |= !registry_read_quirks(l->r->arena, yaml_get(y, "quirks"), &q, l->ps);
+    m->quirks = q.words;
+    m->n_quirks = q.n;
     m->listed = true;
     if (!ok)
         return;
@@ -610,7 +578,7 @@ static const struct registry_model *target_model(struct load *l, const struct ya
                  name.p);
         return NULL;
     }
-    m = registry_made_up(l->r->arena, p, slice_from(name, slash + 1));
+    m = registry_made_up(l->r, l->r->arena, p, slice_from(name, slash + 1));
     l->no_memory |= !m;
     return m;
 }
@@ -673,7 +641,8 @@ static void load_alias(struct load *l, const struct yaml *y, struct registry_ali
         complain(l, y, "an alias without name");
     yaml_read_str(name, &alias->name, l->ps);
     if (alias->name.n && !registry_name_ok(alias->name))
-        complain(l, name, "name: letters, digits and -._:/@+~=, only, not \"%.100s\"", alias->name.p);
+        complain(l, name, "name: letters, digits and -._:/@+~=, only, not \"%.100s\"",
+                 alias->name.p);
     set_strategy(l, alias, yaml_get(y, "strategy"));
     set_targets(l, alias, yaml_get(y, "targets"), y);
     if (!alias->name.n || alias->n_targets == 0)

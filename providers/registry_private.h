@@ -31,5 +31,17 @@ unsigned registry_find(const struct registry_names *names, struct slice name);
 bool registry_name_ok(struct slice name);
 
 /* A model for a name that is not listed. NULL out of memory. */
-const struct registry_model *registry_made_up(struct arena *a, const struct registry_provider *p,
-                                              struct slice name);
+const struct registry_model *registry_made_up(const struct registry *r, struct arena *a,
+                                              const struct registry_provider *p, struct slice name);
+
+/* A sequence of quirks; an unknown word is a problem. False out of memory. */
+bool registry_read_quirks(struct arena *a, const struct yaml *y, struct registry_quirks *ret,
+                          struct problems *ps);
+
+/* A provider's `unlisted`: a map of name prefixes to quirks. False out of memory. */
+bool registry_read_unlisted(struct arena *a, const struct yaml *y, struct registry_provider *p,
+                            struct problems *ps);
+
+/* The quirks of a name that is not listed. */
+struct registry_quirks registry_quirks_of(const struct registry *r,
+                                          const struct registry_provider *p, struct slice name);

@@ -381,6 +381,39 @@ static void test_a_bare_name_is_taken_when_one_reachable_model_has_it(void **sta
     expect_route(w, "org/solo", "groq/org/solo*1");
 }
 
+static const struct registry_model *made_up(struct world *w, const char *name)
+{
+    static struct registry_route route;
+    struct slice why;
+
+    assert_int_equal(registry_resolve(w->r, w->arena, slice_cstr(name), &route, &why), GW_OK);
+    assert_false(route.targets[0].model->listed);
+    return route.targets[0].model;
+}
+
+static void test_unlisted_models_have_the_quirks_of_the_longest_prefix(void **state)
+{
+    struct world *w = *state;
+
+    setenv("ANTHROPIC_API_KEY", "k", 1);
+    load_clean(w, "providers:\n"
+                  "  anthropic:\n"
+                  "    dialect: anthropic\n"
+                  "    base_url: https://a.example\n"
+                  "    api_key_env: ANTHROPIC_API_KEY\n"
+                  "    unlisted:\n"
+                  "      claude-: [no_sampling]\n"
+                  "      claude-3: []\n"
+                  "models:\n"
+                  "  - id: anthropic/claude-4\n"
+                  "    quirks: [native_schema]\n");
+    assert_true(registry_has_quirk(made_up(w, "anthropic/claude-9"), "no_sampling"));
+    assert_int_equal(made_up(w, "anthropic/claude-3-haiku")->n_quirks, 0);
+    assert_true(registry_has_quirk(made_up(w, "anthropic/claude-4-20261101"), "native_schema"));
+    assert_false(registry_has_quirk(made_up(w, "anthropic/claude-4-20261101"), "no_sampling"));
+    assert_int_equal(made_up(w, "anthropic/other")->n_quirks, 0);
+}
+
 static void test_names_that_could_change_a_url_are_never_passed_on(void **state)
 {
     static const char *const bad[] = {"openai/..",   "openai/a/../b",   "openai/a?x", "openai/a#b",
@@ -631,6 +664,7 @@ int main(void)
         T(test_a_model_is_read_with_all_its_fields),
         T(test_every_problem_of_models_is_listed_with_its_line),
         T(test_a_bare_name_is_taken_when_one_reachable_model_has_it),
+        T(test_unlisted_models_have_the_quirks_of_the_longest_prefix),
         T(test_names_that_could_change_a_url_are_never_passed_on),
         T(test_an_answer_never_cuts_a_character_in_two),
         T(test_an_alias_gives_its_reachable_targets_in_order),
