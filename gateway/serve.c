@@ -37,7 +37,8 @@
 static struct conf_source source;
 static const struct log_ctx ctx = {.component = "server"};
 
-/* --- configuration -------------------------------------------------------------------------------- */
+/* --- configuration
+ * -------------------------------------------------------------------------------- */
 
 static void free_registry(void *r)
 {
@@ -116,7 +117,8 @@ int serve_check_command(int argc, char **argv)
     return 0;
 }
 
-/* --- reload ----------------------------------------------------------------------------------------- */
+/* --- reload
+ * ----------------------------------------------------------------------------------------- */
 
 struct reload {
     struct problems problems;
@@ -223,7 +225,8 @@ static void reload_begin(void)
     }
 }
 
-/* --- signals ---------------------------------------------------------------------------------------- */
+/* --- signals
+ * ---------------------------------------------------------------------------------------- */
 
 static void on_drained(void *arg)
 {
@@ -260,7 +263,8 @@ static void on_nothing(int signo, void *arg)
     log_debug(&ctx, "signal_ignored", F_INT("signal", signo));
 }
 
-/* --- subsystems ------------------------------------------------------------------------------------- */
+/* --- subsystems
+ * ------------------------------------------------------------------------------------- */
 
 static unsigned this_worker;
 
@@ -425,7 +429,8 @@ static bool start_all(const struct conf *c)
     return true;
 }
 
-/* --- running ---------------------------------------------------------------------------------------- */
+/* --- running
+ * ---------------------------------------------------------------------------------------- */
 
 static void count_enabled(const struct registry *r, unsigned *ret_enabled)
 {
@@ -443,7 +448,8 @@ static void announce(const struct conf *c)
     count_enabled(c->attached, &enabled);
     if (enabled == 0)
         log_warn(&ctx, "no_provider",
-                 F_CSTR("hint", "set OPENAI_API_KEY, ANTHROPIC_API_KEY, GOOGLE_API_KEY or GROQ_API_KEY"));
+                 F_CSTR("hint",
+                        "set OPENAI_API_KEY, ANTHROPIC_API_KEY, GOOGLE_API_KEY or GROQ_API_KEY"));
     if (!conf_auth_required(c))
         log_warn(&ctx, "authentication_off",
                  F_CSTR("hint", "set POSTERN_MASTER_KEY or REQUIRE_AUTHENTICATION=true"));

@@ -1,13 +1,13 @@
 /*
- * chat.c - a conversation goes to a provider, its answer comes back; streamed or whole, passed through
- * or translated.
+ * chat.c - a conversation goes to a provider, its answer comes back; streamed or whole, passed
+ * through or translated.
  *
  *     begin --decoded, routed--> CALL --on_live--> (stream head out) --on_end--> end
  *       '--refused--> end          '------------------on_end----------------------'
  *
- * struct chat lives in the request's arena and holds one reference on the request. chat_end() is reached
- * once: by the call's end or by the client leaving. Backpressure: a full client stream pauses the call, the
- * drained stream resumes it.
+ * struct chat lives in the request's arena and holds one reference on the request. chat_end() is
+ * reached once: by the call's end or by the client leaving. Backpressure: a full client stream
+ * pauses the call, the drained stream resumes it.
  */
 #include "handlers/chat.h"
 
@@ -186,7 +186,8 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
     chat_end(c);
 }
 
-/* --- beginning ---------------------------------------------------------------------------------- */
+/* --- beginning ----------------------------------------------------------------------------------
+ */
 
 static bool chat_start_call(struct chat *c)
 {

@@ -1,8 +1,8 @@
 /*
  * chat.h - one chat request, whatever surface it came in by.
  *
- * A surface is a struct chat_form: how its body becomes a conversation and how an answer is written. The flow
- * behind it (chat.c) is the same for all.
+ * A surface is a struct chat_form: how its body becomes a conversation and how an answer is
+ * written. The flow behind it (chat.c) is the same for all.
  */
 #pragma once
 
@@ -23,7 +23,7 @@ struct chat {
     struct convo_builder *builder;   /* gathers a translated whole answer */
     struct dialect_encoder *encoder; /* writes a stream towards the client */
     struct stream *stream;           /* set once the head of a stream is out */
-    struct buf out;                  /* what is being written towards the client; freed by chat_end() */
+    struct buf out; /* what is being written towards the client; freed by chat_end() */
     const struct provider_call_info *info; /* set by on_live */
     struct convo_usage usage;
     bool answered; /* a whole answer has gone out */
@@ -31,7 +31,8 @@ struct chat {
 };
 
 struct chat_form {
-    /* The client's dialect when bodies may pass through to a provider of the same one, else NULL. */
+    /* The client's dialect when bodies may pass through to a provider of the same one, else NULL.
+     */
     const struct dialect *dialect;
     /* c->body -> c->convo (model and stream included). */
     enum gw_err (*decode)(struct chat *c, struct convo_report *rep);

@@ -42,7 +42,8 @@ static void on_client_gone(struct request *req, void *arg)
     embed_end(arg);
 }
 
-/* --- writing -------------------------------------------------------------------------------------- */
+/* --- writing
+ * -------------------------------------------------------------------------------------- */
 
 /* Elements of a JSON array text: its commas and one. */
 static size_t dimension_of(struct slice vector)
@@ -176,7 +177,8 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
 static const struct provider_sink sink = {
     .on_live = on_live, .on_embed = on_embed, .on_end = on_end};
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- reading
+ * -------------------------------------------------------------------------------------- */
 
 static enum gw_err read_inputs(struct embed *e, struct json input, struct convo_report *rep)
 {

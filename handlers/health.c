@@ -1,8 +1,9 @@
 /*
  * health.c - what probes ask. Words only for strangers: no hosts, no error texts (INVENTORY A14).
  *
- * healthy: all is well. degraded: something is away that requests can do without (a circuit is open,
- * another provider is not). unhealthy: no provider can be asked at all. Only unhealthy and draining answer 503.
+ * healthy: all is well. degraded: something is away that requests can do without (a circuit is
+ * open, another provider is not). unhealthy: no provider can be asked at all. Only unhealthy and
+ * draining answer 503.
  */
 #include "handlers/health.h"
 

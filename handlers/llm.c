@@ -54,8 +54,8 @@ static bool append_fallbacks(struct request *req, struct json list, struct regis
     }
     if (!err)
         return true;
-    d.message = err == GW_ESCHEMA ? SLICE("`fallbacks` must be an array of at most 8 model names.")
-                                  : why;
+    d.message =
+        err == GW_ESCHEMA ? SLICE("`fallbacks` must be an array of at most 8 model names.") : why;
     request_fail(req, err, &d);
     return false;
 }
@@ -127,7 +127,8 @@ void llm_set_headers(struct request *req, const struct provider_call_info *info,
     }
     set_number(req, "X-Postern-Attempts", info->attempts);
     set_number(req, "X-Postern-Fallback-Index", info->fallback_index);
-    set_number(req, "X-Postern-Overhead-Us", took > info->upstream_us ? took - info->upstream_us : 0);
+    set_number(req, "X-Postern-Overhead-Us",
+               took > info->upstream_us ? took - info->upstream_us : 0);
     set_dropped(req, info->report);
     if (usage && usage->known && info->model) {
         struct slice cost = llm_dollars(req->arena, registry_cost(info->model, usage));

@@ -1,6 +1,6 @@
 /*
- * llm.h - what all routes that call a model share: reading the body, finding the targets, telling the
- * client in headers who answered, and turning a provider's failure into an answer.
+ * llm.h - what all routes that call a model share: reading the body, finding the targets, telling
+ * the client in headers who answered, and turning a provider's failure into an answer.
  */
 #pragma once
 
@@ -14,16 +14,16 @@ const struct registry *llm_registry(const struct request *req);
 /* Parses the body strictly. On failure the request has been answered and false is returned. */
 bool llm_parse_body(struct request *req, struct json *ret_root);
 
-/* Targets for the model name, plus the body's own `fallbacks` (an array of names). On failure the request has
- * been answered and false is returned. */
+/* Targets for the model name, plus the body's own `fallbacks` (an array of names). On failure the
+ * request has been answered and false is returned. */
 bool llm_resolve(struct request *req, struct slice model, struct json root,
                  struct registry_route *ret);
 
 /* Answers a translation's refusal: 4xx with the field's name. */
 void llm_refuse(struct request *req, enum gw_err err, const struct convo_report *rep);
 
-/* Sets X-Postern-Provider, -Model, -Attempts, -Fallback-Index, -Overhead-Us, -Dropped, and -Cost-Usd when
- * usage and prices are known. `usage` may be NULL. */
+/* Sets X-Postern-Provider, -Model, -Attempts, -Fallback-Index, -Overhead-Us, -Dropped, and
+ * -Cost-Usd when usage and prices are known. `usage` may be NULL. */
 void llm_set_headers(struct request *req, const struct provider_call_info *info,
                      const struct convo_usage *usage);
 

@@ -1,4 +1,5 @@
-/* models.c - what can be asked for: models and aliases of the registry, and the providers with their state. */
+/* models.c - what can be asked for: models and aliases of the registry, and the providers with
+ * their state. */
 #include "handlers/models.h"
 
 #include "gateway/core/json.h"
@@ -18,7 +19,8 @@ static void reply(struct request *req, struct buf *out)
     buf_deinit(out);
 }
 
-/* --- OpenAI's shape --------------------------------------------------------------------------------- */
+/* --- OpenAI's shape
+ * --------------------------------------------------------------------------------- */
 
 static void put_openai(struct json_writer *w, struct slice id, const char *owner)
 {
@@ -71,8 +73,7 @@ void models_get(struct request *req)
     struct json_writer w;
     struct slice why = SLICE_NONE;
     struct buf out;
-    enum gw_err err =
-        registry_resolve(llm_registry(req), req->arena, req->params[0], &route, &why);
+    enum gw_err err = registry_resolve(llm_registry(req), req->arena, req->params[0], &route, &why);
 
     if (err) {
         d.message = why;
@@ -88,7 +89,8 @@ void models_get(struct request *req)
     reply(req, &out);
 }
 
-/* --- the native shape -------------------------------------------------------------------------------- */
+/* --- the native shape
+ * -------------------------------------------------------------------------------- */
 
 static void put_price(struct json_writer *w, const char *key, int64_t pico_per_token)
 {

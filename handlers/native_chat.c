@@ -3,9 +3,11 @@
  *
  *     {message, conversation_id?, system?, provider?, model?, temperature?, max_tokens?, stream?}
  *  -> {reply, conversation_id, provider, model, usage, cost_dollars, sources, cached}
- *  or SSE: `delta` {text}, `usage` {...}, `done` {the whole but the reply}, `error` (a problem document)
+ *  or SSE: `delta` {text}, `usage` {...}, `done` {the whole but the reply}, `error` (a problem
+ * document)
  *
- * Without a model the alias "smart" answers; with a provider alone, that provider's first chat model.
+ * Without a model the alias "smart" answers; with a provider alone, that provider's first chat
+ * model.
  */
 #include "gateway/core/rng.h"
 #include "gateway/http/problem.h"
@@ -20,11 +22,12 @@ struct native {
     bool failed;
 };
 
-/* --- reading -------------------------------------------------------------------------------------- */
+/* --- reading
+ * -------------------------------------------------------------------------------------- */
 
-static const char *const known[] = {"message",     "conversation_id", "system",     "provider",
-                                    "model",       "temperature",     "max_tokens", "stream",
-                                    "use_memory",  "use_knowledge",   "fallbacks"};
+static const char *const known[] = {"message",    "conversation_id", "system",     "provider",
+                                    "model",      "temperature",     "max_tokens", "stream",
+                                    "use_memory", "use_knowledge",   "fallbacks"};
 
 static enum gw_err check_members(struct json body, struct convo_report *rep, struct arena *a)
 {
@@ -36,8 +39,7 @@ static enum gw_err check_members(struct json body, struct convo_report *rep, str
             if (slice_is(json_key(it), known[i]))
                 break;
         if (i == sizeof(known) / sizeof(known[0]))
-            return convo_refuse(rep, GW_ESCHEMA,
-                                arena_printf(a, "/%.*s", SLICE_ARG(json_key(it))),
+            return convo_refuse(rep, GW_ESCHEMA, arena_printf(a, "/%.*s", SLICE_ARG(json_key(it))),
                                 SLICE("unknown member"));
     }
     return json_any_duplicate(body, NULL)
@@ -101,7 +103,8 @@ static enum gw_err read_flags(struct chat *c, struct convo_report *rep)
     return GW_OK;
 }
 
-/* Name of the model to ask for: model, provider/model, the provider's first, or the alias "smart". */
+/* Name of the model to ask for: model, provider/model, the provider's first, or the alias "smart".
+ */
 static struct slice pick_model(struct chat *c, struct slice provider, struct slice model)
 {
     const struct registry *r = llm_registry(c->req);
@@ -173,7 +176,8 @@ static enum gw_err decode(struct chat *c, struct convo_report *rep)
     return GW_OK;
 }
 
-/* --- writing -------------------------------------------------------------------------------------- */
+/* --- writing
+ * -------------------------------------------------------------------------------------- */
 
 static void put_usage(struct json_writer *w, const struct convo_usage *u)
 {
@@ -231,8 +235,8 @@ static void answer(struct chat *c, const struct convo_answer *ans, struct buf *o
     buf_deinit(&reply);
 }
 
-static void put_event(struct chat *c, const char *name, void (*fill)(struct json_writer *, struct chat *),
-                      struct buf *out)
+static void put_event(struct chat *c, const char *name,
+                      void (*fill)(struct json_writer *, struct chat *), struct buf *out)
 {
     struct json_writer w;
 

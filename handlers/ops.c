@@ -20,8 +20,7 @@ void ops_metrics(struct request *req)
     if (buf_err(&out))
         request_fail(req, buf_err(&out), NULL);
     else
-        request_reply(req, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"),
-                      buf_slice(&out));
+        request_reply(req, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"), buf_slice(&out));
     buf_deinit(&out);
 }
 

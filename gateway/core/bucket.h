@@ -19,9 +19,9 @@ struct bucket {
 };
 
 struct bucket_state {
-    int64_t remaining;      /* whole tokens left */
-    uint64_t full_in_us;    /* until the bucket is full */
-    uint64_t retry_in_us;   /* until one token is there; 0 when one was */
+    int64_t remaining;    /* whole tokens left */
+    uint64_t full_in_us;  /* until the bucket is full */
+    uint64_t retry_in_us; /* until one token is there; 0 when one was */
 };
 
 /* Takes one token at now_us; false and nothing taken when there is none. `ret` may be NULL. */

@@ -1,7 +1,8 @@
 /*
  * rng.h - random numbers: OpenSSL's generator, drawn in pages so that an id does not cost a call.
  *
- * Good enough for ids and tokens. Each thread has its own page; a forked child discards what it inherited.
+ * Good enough for ids and tokens. Each thread has its own page; a forked child discards what it
+ * inherited.
  */
 #pragma once
 

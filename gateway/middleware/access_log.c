@@ -41,7 +41,8 @@ void access_log_hook(struct request *req)
     if (req->err)
         f[n++] = F_CSTR("error", err_info(req->err)->slug);
     for (i = 0; i < req->n_notes; i++)
-        f[n++] = (struct log_field){.key = req->note_key[i].p, .kind = LOG_STR, .str = req->note[i]};
+        f[n++] =
+            (struct log_field){.key = req->note_key[i].p, .kind = LOG_STR, .str = req->note[i]};
     f[n] = (struct log_field){.kind = LOG_END};
     log_write(level, &req->log, text, f);
 }

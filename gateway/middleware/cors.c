@@ -20,8 +20,7 @@ static enum origin_verdict origin_check(const struct request *req, struct slice 
     enum origin_verdict v = ORIGIN_REFUSED;
     unsigned i;
 
-    if (origin.n == 0 || slice_is(origin, "null") ||
-        request_header_count(req, "origin") != 1)
+    if (origin.n == 0 || slice_is(origin, "null") || request_header_count(req, "origin") != 1)
         return ORIGIN_REFUSED;
     for (i = 0; i < req->conf->cors_origins.n; i++) {
         if (slice_eq(req->conf->cors_origins.items[i], origin))

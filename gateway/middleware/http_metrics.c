@@ -1,8 +1,9 @@
 /*
- * http_metrics.c - counts every request at its end. `endpoint` is the route's template, so that labels stay few.
+ * http_metrics.c - counts every request at its end. `endpoint` is the route's template, so that
+ * labels stay few.
  *
- * The series of a route are looked up once and kept beside the route's row; statuses beyond the common
- * ones are looked up each time.
+ * The series of a route are looked up once and kept beside the route's row; statuses beyond the
+ * common ones are looked up each time.
  */
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
@@ -34,7 +35,8 @@ static struct kept *kept_of(const struct request *req)
     if (!k->ok || k->route != req->route || k->method != req->method) {
         k->route = req->route;
         k->method = req->method;
-        k->ok = metrics_get(M_HTTP_REQUESTS, http_method_name(req->method), endpoint_of(req), "200");
+        k->ok =
+            metrics_get(M_HTTP_REQUESTS, http_method_name(req->method), endpoint_of(req), "200");
         k->seconds =
             metrics_get(M_HTTP_SECONDS, http_method_name(req->method), endpoint_of(req), NULL);
     }
@@ -60,13 +62,14 @@ void http_metrics_hook(struct request *req)
         metrics_add(k->ok, 1);
     } else {
         snprintf(status, sizeof(status), "%d", req->status);
-        metrics_add(metrics_get(M_HTTP_REQUESTS, http_method_name(req->method), endpoint_of(req),
-                                status),
-                    1);
+        metrics_add(
+            metrics_get(M_HTTP_REQUESTS, http_method_name(req->method), endpoint_of(req), status),
+            1);
     }
     metrics_observe_us(k->seconds, took);
     if (req->err)
-        metrics_add(metrics_get(M_HTTP_ERRORS, endpoint_of(req), err_info(req->err)->slug, NULL), 1);
+        metrics_add(metrics_get(M_HTTP_ERRORS, endpoint_of(req), err_info(req->err)->slug, NULL),
+                    1);
     if (req->upstream_us)
         metrics_observe_us(overhead(), took > req->upstream_us ? took - req->upstream_us : 0);
 }

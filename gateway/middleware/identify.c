@@ -1,9 +1,11 @@
 /*
- * identify.c - finds the caller's credential and says who it is. Never rejects: that is authorise.c.
+ * identify.c - finds the caller's credential and says who it is. Never rejects: that is
+ * authorise.c.
  *
- * A credential may come as `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `?key=`; the same one in
- * several places is fine, two different ones are a conflict and count as no credential at all. None of
- * them ever travels upstream: providers are called with headers of our own making only.
+ * A credential may come as `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `?key=`; the
+ * same one in several places is fine, two different ones are a conflict and count as no credential
+ * at all. None of them ever travels upstream: providers are called with headers of our own making
+ * only.
  */
 #include "gateway/middleware/middleware.h"
 
@@ -24,7 +26,8 @@ static void found_add(struct found *f, struct slice token)
 }
 
 /* The token of "Bearer <token>"; the scheme's name is case-insensitive (RFC 9110, 11.1). An
- * Authorization of another scheme is a credential we do not know, so it conflicts with any we do. */
+ * Authorization of another scheme is a credential we do not know, so it conflicts with any we do.
+ */
 static struct slice bearer(struct slice value)
 {
     if (value.n > 7 && strncasecmp(value.p, "Bearer ", 7) == 0)

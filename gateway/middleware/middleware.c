@@ -1,9 +1,9 @@
 /*
  * middleware.c - the order in which every request is looked at (SPEC 3).
  *
- * Rows of CHAIN_HEAD see the head alone and may refuse before a byte of the body is read. CORS comes before
- * the limits, so that a preflight costs no token; identify comes before them too, so that a caller is
- * limited by who it is and not by its proxy's address.
+ * Rows of CHAIN_HEAD see the head alone and may refuse before a byte of the body is read. CORS
+ * comes before the limits, so that a preflight costs no token; identify comes before them too, so
+ * that a caller is limited by who it is and not by its proxy's address.
  */
 #include "gateway/middleware/middleware.h"
 

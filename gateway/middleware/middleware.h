@@ -6,11 +6,13 @@
 #include "gateway/http/chain.h"
 #include "gateway/http/request.h"
 
-/* request_id.c: X-Request-ID (the client's when sane, else ours) and traceparent, on every answer. */
+/* request_id.c: X-Request-ID (the client's when sane, else ours) and traceparent, on every answer.
+ */
 enum chain_verdict request_id_run(struct request *req);
 void request_id_hook(struct request *req); /* response hook */
 
-/* trusted_proxy.c: client_ip out of X-Forwarded-For when the peer is one of conf's trusted_proxies. */
+/* trusted_proxy.c: client_ip out of X-Forwarded-For when the peer is one of conf's trusted_proxies.
+ */
 enum chain_verdict trusted_proxy_run(struct request *req);
 
 /* cors.c: answers preflights; sets the allow headers for known origins on every answer. */

@@ -1,9 +1,10 @@
 /*
- * ratelimit.c - SPEC 4's limits: a token bucket for each class and caller, and one for the instance.
+ * ratelimit.c - SPEC 4's limits: a token bucket for each class and caller, and one for the
+ * instance.
  *
  * The caller is the credential's subject, else the client's address. Buckets are kept in a table of
- * at most MAX_BUCKETS; when it is full the least recently used one goes, which only helps whoever was
- * quiet longest. The class of a route comes from its row; `probe` is never limited.
+ * at most MAX_BUCKETS; when it is full the least recently used one goes, which only helps whoever
+ * was quiet longest. The class of a route comes from its row; `probe` is never limited.
  */
 #include "gateway/core/bucket.h"
 #include "gateway/core/loop.h"
@@ -107,12 +108,12 @@ static void tell(struct request *req, const char *class, const struct bucket_rat
     request_set_header(req, "X-RateLimit-Limit", limit);
     request_set_header(req, "X-RateLimit-Remaining", left);
     request_set_header(req, "X-RateLimit-Reset", in);
-    request_set_header(req, "RateLimit-Policy",
-                       arena_printf(req->arena, "\"%s\";q=%lld;w=60", class,
-                                    (long long)r->per_minute));
-    request_set_header(req, "RateLimit",
-                       arena_printf(req->arena, "\"%s\";r=%lld;t=%llu", class,
-                                    (long long)s->remaining, reset));
+    request_set_header(
+        req, "RateLimit-Policy",
+        arena_printf(req->arena, "\"%s\";q=%lld;w=60", class, (long long)r->per_minute));
+    request_set_header(
+        req, "RateLimit",
+        arena_printf(req->arena, "\"%s\";r=%lld;t=%llu", class, (long long)s->remaining, reset));
 }
 
 static enum chain_verdict refuse(struct request *req, const char *class,

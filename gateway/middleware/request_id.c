@@ -1,9 +1,10 @@
 /*
  * request_id.c - who is who in the logs.
  *
- * A client's X-Request-ID is kept when it is 1 to 128 characters of [A-Za-z0-9._:-]; anything else is
- * replaced, so that nothing a client sends can forge a log line or a header. traceparent follows W3C
- * Trace Context, level 1: a valid one keeps its trace id and gets a new span, else a trace begins here.
+ * A client's X-Request-ID is kept when it is 1 to 128 characters of [A-Za-z0-9._:-]; anything else
+ * is replaced, so that nothing a client sends can forge a log line or a header. traceparent follows
+ * W3C Trace Context, level 1: a valid one keeps its trace id and gets a new span, else a trace
+ * begins here.
  */
 #include "gateway/core/rng.h"
 #include "gateway/middleware/middleware.h"

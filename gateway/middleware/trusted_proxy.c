@@ -1,9 +1,9 @@
 /*
  * trusted_proxy.c - the address a request really comes from.
  *
- * X-Forwarded-For is believed only from a peer in conf's trusted_proxies, and then read from the right:
- * the first address that is not itself a trusted proxy is the client. Everything left of it was
- * written by somebody we have no reason to trust.
+ * X-Forwarded-For is believed only from a peer in conf's trusted_proxies, and then read from the
+ * right: the first address that is not itself a trusted proxy is the client. Everything left of it
+ * was written by somebody we have no reason to trust.
  */
 #include "gateway/middleware/middleware.h"
 

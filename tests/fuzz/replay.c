@@ -3,7 +3,8 @@
  *
  *     replay_<stem> DIRECTORY
  *
- * Each input is handed over in an exactly sized heap copy, so that a sanitizer sees one byte too far.
+ * Each input is handed over in an exactly sized heap copy, so that a sanitizer sees one byte too
+ * far.
  */
 #include <dirent.h>
 #include <stdint.h>
