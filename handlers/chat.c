@@ -214,6 +214,35 @@ static bool chat_start_call(struct chat *c)
     return c->call != NULL;
 }
 
+/* Does every target speak the client's own dialect? */
+static bool all_pass_through(const struct chat *c)
+{
+    unsigned i;
+
+    for (i = 0; i < c->route.n_targets; i++)
+        if (c->route.targets[i].model->provider->dialect != c->form->dialect)
+            return false;
+    return c->form->peek && c->route.n_targets > 0;
+}
+
+/* A body we cannot read, but its providers may: it is new to us, not wrong. They are asked when the
+ * bytes pass through to all of them; else `err` stands. False when the request has been answered.
+ */
+static bool chat_pass_unread(struct chat *c, enum gw_err err, const struct convo_report *why)
+{
+    struct convo_report rep = {0};
+    bool is_content = err == GW_ESCHEMA || err == GW_EUNSUPPORTED;
+
+    if (is_content && c->form->peek && c->form->peek(c, &rep) == GW_OK) {
+        if (!llm_resolve(c->req, c->convo->model, c->body, &c->route))
+            return false;
+        if (all_pass_through(c))
+            return true;
+    }
+    llm_refuse(c->req, err, why);
+    return false;
+}
+
 /* Reads, decodes and routes; false when the request has been answered. */
 static bool chat_prepare(struct chat *c)
 {
@@ -223,10 +252,8 @@ static bool chat_prepare(struct chat *c)
     if (!llm_parse_body(c->req, &c->body))
         return false;
     err = c->form->decode(c, &rep);
-    if (err) {
-        llm_refuse(c->req, err, &rep);
-        return false;
-    }
+    if (err)
+        return chat_pass_unread(c, err, &rep);
     return llm_resolve(c->req, c->convo->model, c->body, &c->route);
 }
 

@@ -36,6 +36,9 @@ struct chat_form {
     const struct dialect *dialect;
     /* c->body -> c->convo (model and stream included). */
     enum gw_err (*decode)(struct chat *c, struct convo_report *rep);
+    /* Reads only what the gateway itself must know of a body that will pass through whatever it
+     * holds: model, stream, include_usage. NULL when bodies never pass through. */
+    enum gw_err (*peek)(struct chat *c, struct convo_report *rep);
     /* Writes a whole answer. */
     void (*answer)(struct chat *c, const struct convo_answer *ans, struct buf *out);
     /* Writes one event of a stream; CONVO_EV_ERROR must leave nothing to follow. */

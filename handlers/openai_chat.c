@@ -7,6 +7,23 @@ static enum gw_err decode(struct chat *c, struct convo_report *rep)
     return dialect_openai.decode_request(c->req->arena, c->body, &c->convo, rep);
 }
 
+static enum gw_err peek(struct chat *c, struct convo_report *rep)
+{
+    struct json model = json_get(c->body, "model"), stream = json_get(c->body, "stream");
+    struct json options = json_get(c->body, "stream_options");
+
+    c->convo = convo_new(c->req->arena);
+    if (!c->convo)
+        return GW_ENOMEM;
+    if (!json_is(model, JSON_STRING) || json_str(model).n == 0)
+        return convo_refuse(rep, GW_ESCHEMA, SLICE("model"), SLICE("must be a non-empty string"));
+    if (json_exists(stream) && !json_is(stream, JSON_NULL) && !json_bool(stream, &c->convo->stream))
+        return convo_refuse(rep, GW_ESCHEMA, SLICE("stream"), SLICE("must be a boolean"));
+    c->convo->model = json_str(model);
+    (void)json_bool(json_get(options, "include_usage"), &c->convo->include_usage);
+    return GW_OK;
+}
+
 static void answer(struct chat *c, const struct convo_answer *ans, struct buf *out)
 {
     struct slice shown = ans->model.n ? ans->model : c->info->model->name;
@@ -25,6 +42,7 @@ static enum gw_err event(struct chat *c, const struct convo_event *ev, struct bu
 static const struct chat_form form = {
     .dialect = &dialect_openai,
     .decode = decode,
+    .peek = peek,
     .answer = answer,
     .event = event,
 };

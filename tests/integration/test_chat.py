@@ -79,6 +79,20 @@ def test_a_passed_through_body_changes_only_in_the_model_name(gateway, standin):
     assert list(body["metadata"]) == ["b", "a"]
 
 
+def test_what_only_the_vendor_can_judge_passes_through_to_it(gateway, standin):
+    messages = [{"role": "user", "content": "hi"},
+                {"role": "assistant", "content": None, "tool_calls": [
+                    {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "not json"}}]},
+                {"role": "tool", "tool_call_id": "call_1", "content": "odd"}]
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    body = {"model": "openai/gpt-4o-mini", "messages": messages, "tools": tools}
+    a = gateway.post("/v1/chat/completions", body)
+    assert a.status == 200, a.text
+    assert standin.calls()[-1]["body"]["messages"] == messages
+    a = gateway.post("/v1/chat/completions", {**body, "model": "anthropic/claude-sonnet-4-5"})
+    assert a.status == 400 and "arguments" in a.json["error"]["param"]
+
+
 def test_credentials_of_the_client_never_travel_upstream(gateway, standin):
     for model in MODELS:
         gateway.chat(model, "secret?")
