@@ -1,5 +1,5 @@
 /*
- * test_conf_files.c - the shipped conf/*.yaml say what the key table says.
+ * test_conf_files.c - the shipped YAML files of conf/ say what the key table says.
  */
 #include "gateway/core/conf_private.h"
 
