@@ -46,13 +46,23 @@ static enum chain_verdict need_admin(struct request *req)
     return refuse(req, GW_EFORBIDDEN, SLICE("This route is for administrators."));
 }
 
+/* Whoever a proxy passes on is a stranger, unless the proxy says that it asks for itself. The
+ * header is looked at here because trusted_proxy.c leaves the proxy's address in client_ip where it
+ * cannot make out the client's; and a proxy on this host passes strangers on even if nobody told us
+ * of it.
+ */
+static bool is_forwarded(const struct request *req)
+{
+    unsigned n = request_header_count(req, "x-forwarded-for");
+
+    return request_header_count(req, "forwarded") > 0 ||
+           (n > 0 && !(n == 1 && slice_eq(request_header(req, "x-forwarded-for"), req->peer)));
+}
+
 /* For the machines around us: the same host, a trusted proxy, or an administrator. */
 static enum chain_verdict need_ops(struct request *req)
 {
-    /* A trusted proxy passes strangers on: then the stranger's own address counts. */
-    bool forwarded = req->peer_trusted && !slice_eq(req->client_ip, req->peer);
-
-    return is_local(req) && !forwarded ? CHAIN_NEXT : need_admin(req);
+    return is_local(req) && !is_forwarded(req) ? CHAIN_NEXT : need_admin(req);
 }
 
 enum chain_verdict authorise_run(struct request *req)

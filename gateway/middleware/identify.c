@@ -1,11 +1,11 @@
 /*
- * identify.c - finds the caller's credential and says who it is. Never rejects: that is
+ * identify.c - finds the caller's credential and says who it is. Rejects nobody: that is
  * authorise.c.
  *
  * A credential may come as `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `?key=`; the
  * same one in several places is fine, two different ones are a conflict and count as no credential
- * at all. None of them ever travels upstream: providers are called with headers of our own making
- * only.
+ * at all. What can never be one of ours (another scheme, a bad escape) is an invalid one. None of
+ * them ever travels upstream: providers are called with headers of our own making only.
  */
 #include "gateway/middleware/middleware.h"
 
@@ -14,6 +14,7 @@
 struct found {
     struct slice token;
     bool conflict;
+    bool foreign; /* one that is none of ours */
 };
 
 static void found_add(struct found *f, struct slice token)
@@ -25,34 +26,50 @@ static void found_add(struct found *f, struct slice token)
     f->token = token;
 }
 
-/* The token of "Bearer <token>"; the scheme's name is case-insensitive (RFC 9110, 11.1). An
- * Authorization of another scheme is a credential we do not know, so it conflicts with any we do.
- */
-static struct slice bearer(struct slice value)
+/* "Bearer <token>"; the scheme's name is case-insensitive (RFC 9110, 11.1). */
+static void add_authorization(struct found *f, struct slice value)
 {
     if (value.n > 7 && strncasecmp(value.p, "Bearer ", 7) == 0)
-        return slice_trim(slice_from(value, 7));
-    return value;
+        found_add(f, slice_trim(slice_from(value, 7)));
+    else if (value.n)
+        f->foreign = true;
 }
 
-static void collect(struct request *req, struct found *f)
+/* Every `key` of the query: request_query() alone would see the first one only. */
+static enum gw_err add_query(struct request *req, struct found *f)
 {
+    struct slice whole = req->query, rest = whole;
     enum gw_err err = GW_OK;
+
+    while (rest.n && err != GW_ENOMEM) {
+        size_t amp = slice_find(rest, '&');
+
+        req->query = slice_of(rest.p, amp);
+        rest = slice_from(rest, amp + 1);
+        found_add(f, request_query(req, "key", &err));
+        f->foreign |= err == GW_EBADREQ;
+    }
+    req->query = whole;
+    return err == GW_ENOMEM ? err : GW_OK;
+}
+
+static enum gw_err collect(struct request *req, struct found *f)
+{
+    enum gw_err err;
     unsigned i;
 
     for (i = 0; i < req->n_headers; i++) {
         const struct http_header *h = &req->headers[i];
 
         if (slice_is_nocase(h->name, "authorization"))
-            found_add(f, bearer(h->value));
+            add_authorization(f, h->value);
         else if (slice_is_nocase(h->name, "x-api-key") ||
                  slice_is_nocase(h->name, "x-goog-api-key"))
             found_add(f, h->value);
     }
-    if (req->query.n)
-        found_add(f, request_query(req, "key", &err));
-    if (err)
-        f->conflict = true;
+    err = add_query(req, f);
+    f->conflict |= f->foreign && f->token.n;
+    return err;
 }
 
 static bool is_master(const struct request *req, struct slice token)
@@ -66,8 +83,11 @@ enum chain_verdict identify_run(struct request *req)
 {
     struct found f = {0};
 
-    collect(req, &f);
-    req->who = (struct identity){.conflicting = f.conflict};
+    if (collect(req, &f)) {
+        request_fail(req, GW_ENOMEM, NULL);
+        return CHAIN_DONE;
+    }
+    req->who = (struct identity){.conflicting = f.conflict, .invalid = f.foreign && !f.conflict};
     if (f.conflict || f.token.n == 0)
         return CHAIN_NEXT;
     if (is_master(req, f.token)) {

@@ -13,6 +13,7 @@
 #include "gateway/middleware/middleware.h"
 
 #include <stdlib.h>
+#define HASH_NONFATAL_OOM 1 /* else uthash ends the process when it cannot grow */
 #include <uthash.h>
 #include <utlist.h>
 
@@ -20,8 +21,9 @@
 #define MAX_SUBJECT 64u
 
 struct caller_key {
-    uint32_t rate_class;
-    uint32_t n;
+    uint16_t rate_class;
+    bool by_address; /* a subject never shares a bucket with an address of the same text */
+    uint8_t n;
     char subject[MAX_SUBJECT]; /* padded with zeros */
 };
 
@@ -54,9 +56,12 @@ static struct bucket_rate class_rate(const struct conf *c, enum rate_class k)
 static struct caller_key key_of(const struct request *req, enum rate_class k)
 {
     struct slice who = req->who.subject.n ? req->who.subject : req->client_ip;
-    struct caller_key key = {.rate_class = k};
+    struct caller_key key;
 
-    key.n = (uint32_t)(who.n < MAX_SUBJECT ? who.n : MAX_SUBJECT);
+    memset(&key, 0, sizeof(key)); /* it is compared as bytes */
+    key.rate_class = (uint16_t)k;
+    key.by_address = req->who.subject.n == 0;
+    key.n = (uint8_t)(who.n < MAX_SUBJECT ? who.n : MAX_SUBJECT);
     if (key.n)
         memcpy(key.subject, who.p, key.n);
     return key;
@@ -84,6 +89,10 @@ static struct caller *caller_of(const struct request *req, enum rate_class k)
             return NULL;
         c->key = key;
         HASH_ADD(hh, table, key, sizeof(key), c);
+        if (!c->hh.tbl) { /* out of memory: it was not added */
+            free(c);
+            return NULL;
+        }
     } else {
         DL_DELETE(recent, c);
     }

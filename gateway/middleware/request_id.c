@@ -10,6 +10,7 @@
 #include "gateway/middleware/middleware.h"
 
 #include <ctype.h>
+#include <stdio.h>
 
 #define MAX_ID 128u
 #define TRACEPARENT_BYTES 55u
@@ -49,12 +50,16 @@ static bool is_hex(const char *p, size_t n)
     return !all_zero;
 }
 
-/* 00-<32 hex>-<16 hex>-<2 hex> */
+static bool is_flag(char c)
+{
+    return isdigit((unsigned char)c) || (c >= 'a' && c <= 'f');
+}
+
+/* 00-<32 hex>-<16 hex>-<2 hex>, in lower case. */
 static bool trace_is_valid(struct slice t)
 {
     return t.n == TRACEPARENT_BYTES && slice_starts(t, "00-") && t.p[35] == '-' && t.p[52] == '-' &&
-           is_hex(t.p + 3, 32) && is_hex(t.p + 36, 16) && isxdigit((unsigned char)t.p[53]) &&
-           isxdigit((unsigned char)t.p[54]);
+           is_hex(t.p + 3, 32) && is_hex(t.p + 36, 16) && is_flag(t.p[53]) && is_flag(t.p[54]);
 }
 
 static struct slice new_trace(struct request *req)
@@ -64,7 +69,7 @@ static struct slice new_trace(struct request *req)
 
     if (!p)
         return SLICE_NONE;
-    if (trace_is_valid(theirs)) {
+    if (trace_is_valid(theirs) && request_header_count(req, "traceparent") == 1) {
         memcpy(p, theirs.p, TRACEPARENT_BYTES);
     } else {
         memcpy(p, "00-", 3);
@@ -76,6 +81,17 @@ static struct slice new_trace(struct request *req)
     return slice_of(p, TRACEPARENT_BYTES);
 }
 
+static void log_start(const struct request *req)
+{
+    char text[192];
+
+    if (!log_enabled(LVL_DEBUG, &req->log))
+        return;
+    snprintf(text, sizeof(text), "Request started: %s %.*s", http_method_name(req->method),
+             (int)(req->path.n < 128 ? req->path.n : 128), req->path.p ? req->path.p : "");
+    log_debug(&req->log, text);
+}
+
 enum chain_verdict request_id_run(struct request *req)
 {
     struct slice theirs = request_header(req, "x-request-id");
@@ -83,8 +99,7 @@ enum chain_verdict request_id_run(struct request *req)
     req->id = id_is_sane(theirs) ? theirs : new_id(req);
     req->traceparent = new_trace(req);
     req->log.request_id = req->id;
-    log_debug(&req->log, "Request started", F_CSTR("method", http_method_name(req->method)),
-              F_STR("path", req->path));
+    log_start(req);
     return CHAIN_NEXT;
 }
 
