@@ -19,6 +19,8 @@ static void fuzz_schemas(struct slice text)
     arena_destroy(a);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice text = slice_of((const char *)data, size);
