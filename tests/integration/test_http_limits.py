@@ -239,6 +239,19 @@ def test_a_drain_cuts_what_does_not_end_in_time(make_gateway, standin):
         assert raw.at_end()
 
 
+def test_a_second_signal_ends_a_drain_at_once(make_gateway, standin):
+    gw = front(make_gateway)
+    with Raw(gw.port) as waiting, Raw(gw.port) as streaming, Raw(gw.port) as half:
+        waiting.send(slow_chat(60000))
+        streaming.send(chat("gap_ms=60000", stream=True)).head()
+        half.send(head("GET", LIVE)[:-2])
+        standin.wait_for(lambda calls: len(calls) == 2)
+        gw.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "draining" in gw.log(), "it does not drain")
+        assert gw.stop() == 0
+        assert waiting.at_end()
+
+
 # --- 91, 93: resources ------------------------------------------------------------------------------
 
 def cpu_seconds(pid):
