@@ -392,6 +392,15 @@ void transport_set_deadline(struct op *transfer, uint64_t deadline_us)
     timer_update(t);
 }
 
+static void resume_soon(struct transfer *t)
+{
+    if (t->is_resuming)
+        return;
+    t->is_resuming = true;
+    TAILQ_INSERT_TAIL(&tp.resuming, t, resuming);
+    soon();
+}
+
 void transport_pause(struct op *transfer)
 {
     struct transfer *t = (struct transfer *)transfer;
@@ -402,7 +411,7 @@ void transport_pause(struct op *transfer)
     if (t->is_resuming) {
         TAILQ_REMOVE(&tp.resuming, t, resuming);
         t->is_resuming = false;
-    } else {
+    } else if (!t->throttled) {
         curl_easy_pause(t->easy, CURLPAUSE_RECV);
     }
     timer_update(t);
@@ -415,11 +424,9 @@ void transport_resume(struct op *transfer)
     if (!t->paused)
         return;
     t->paused = false;
-    t->is_resuming = true;
-    TAILQ_INSERT_TAIL(&tp.resuming, t, resuming);
     t->last_us = loop_now_us();
     timer_update(t);
-    soon();
+    resume_soon(t);
 }
 
 unsigned transport_active(void)
@@ -428,6 +435,21 @@ unsigned transport_active(void)
 }
 
 /* --- delivery ------------------------------------------------------------------------------- */
+
+/* Body bytes of a stream are delivered: libcurl may go on with it. The callback may have ended the
+ * call and its handle may have begun another one. */
+static void deliver_data(const struct staged *record, const char *p)
+{
+    struct transfer *t = record->t;
+
+    t->burst = 0;
+    t->cb->on_data(slice_of(p, record->n), t->arg);
+    if (t->serial != record->serial || !t->throttled)
+        return;
+    t->throttled = false;
+    if (!t->paused)
+        resume_soon(t);
+}
 
 static void deliver_staged(void)
 {
@@ -442,7 +464,7 @@ static void deliver_staged(void)
             timer_update(record.t);
             record.t->cb->on_head(&record.t->head, record.t->arg);
         } else if (record.serial == record.t->serial) {
-            record.t->cb->on_data(slice_of(tp.stage.p + at, record.n), record.t->arg);
+            deliver_data(&record, tp.stage.p + at);
         }
         at += record.n;
         at += (0 - at) & (STAGE_ALIGN - 1);

@@ -17,7 +17,8 @@
 #define MAX_HEAD_BYTES 65536u
 #define MAX_HEADER_TEXT 65536u
 #define STREAM_BUFFER_BYTES 8192L
-#define MAX_IDLE_S 55L /* shorter than the usual 60 s of the other side */
+#define STREAM_BURST_BYTES 32768u /* libcurl would read a hundred buffers in one go */
+#define MAX_IDLE_S 55L            /* shorter than the usual 60 s of the other side */
 
 #ifndef POSTERN_VERSION
 #define POSTERN_VERSION "0"
@@ -134,11 +135,18 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg)
     struct transfer *t = arg;
 
     n *= size;
+    if (t->paused) /* before it had a connection libcurl could not be told */
+        return CURL_WRITEFUNC_PAUSE;
+    if (t->kind == TRANSFER_STREAM && t->burst && t->burst + n > STREAM_BURST_BYTES) {
+        t->throttled = true;
+        return CURL_WRITEFUNC_PAUSE;
+    }
     if (n > t->max_body_bytes || t->bytes_in > t->max_body_bytes - n) {
         t->too_big = true;
         return n ? 0 : 1;
     }
     t->bytes_in += n;
+    t->burst += n;
     if (transport_stage_data(t, p, n))
         return n;
     t->out_of_memory = true;
@@ -350,7 +358,8 @@ static bool set_limits(struct transfer *t, const struct transport_request *req)
 bool transfer_prepare(struct transfer *t, const struct transport_request *req)
 {
     t->n_sent = 0;
-    t->resend_refused = false;
+    t->resend_refused = t->throttled = false;
+    t->burst = 0;
     t->too_big = t->bad = t->out_of_memory = false;
     t->head_done = false;
     t->head_bytes = 0;
@@ -366,8 +375,8 @@ bool transfer_prepare(struct transfer *t, const struct transport_request *req)
 
 enum gw_err transfer_error(const struct transfer *t, CURLcode code)
 {
-    if (code == CURLE_OK)
-        return t->head_done ? GW_OK : GW_EUPBAD;
+    if (code == CURLE_OK) /* a head cut after its first line is no error to libcurl */
+        return t->head_done ? GW_OK : GW_EUPSTREAM;
     if (t->too_big || t->bad)
         return GW_EUPBAD;
     if (t->out_of_memory)
