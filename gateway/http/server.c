@@ -238,17 +238,16 @@ static unsigned port_of(int fd)
                                           : ((struct sockaddr_in *)&ss)->sin_port);
 }
 
-/* Names other than "localhost" are not looked up: an address is meant. */
+/* The host is an address (conf sees to it); nothing is looked up. */
 static int open_socket(const struct conf *conf, const char **ret_why)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_PASSIVE};
-    const char *host = slice_is(conf->host, "localhost") ? "127.0.0.1" : conf->host.p;
     struct addrinfo *ai = NULL;
     char port[16];
     int fd, rc;
 
     snprintf(port, sizeof(port), "%lld", (long long)conf->port);
-    rc = getaddrinfo(host, port, &hints, &ai);
+    rc = getaddrinfo(conf->host.p, port, &hints, &ai);
     if (rc != 0) {
         *ret_why = gai_strerror(rc);
         return -1;

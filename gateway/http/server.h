@@ -1,8 +1,12 @@
 /*
- * server.h - listening, connections, the life of each exchange. The only file that knows libevhtp.
+ * server.h - listening, connections, the life of each exchange. Only the server*.c
+ * files know libevhtp.
  *
  *     accept -> HEAD -> BODY -> WORK -> (REPLY) -> HEAD ...       per connection
  *                 '--refused--> LINGER (answer sent, reads dropped) -> closed
+ *
+ * What nobody may do elsewhere: write to a connection without a request, or keep a request without
+ * a reference. A client that half-closes after its request counts as gone.
  */
 #pragma once
 
