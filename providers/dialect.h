@@ -66,6 +66,7 @@ struct dialect_embed_answer {
  * Quirks: words in a model's row of the registry that say what it wants.
  *   native_schema       anthropic: knows output_config.format and strict tools
  *   adaptive_thinking   anthropic: thinking {type: adaptive} with output_config.effort, no budgets
+ *   always_thinks       anthropic: thinking cannot be switched off, and no tool be forced
  *   no_sampling         anthropic: refuses temperature, top_p and top_k
  *   json_schema_params  google: knows parametersJsonSchema and responseJsonSchema
  *   thinking_level      google: thinkingLevel instead of thinkingBudget

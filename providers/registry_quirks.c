@@ -11,7 +11,7 @@
 /* The words dialect.h explains. */
 static const char *const known[] = {
     "native_schema",  "adaptive_thinking", "no_sampling",        "json_schema_params",
-    "thinking_level", "thinking_minimal",  "thought_signatures",
+    "thinking_level", "thinking_minimal",  "thought_signatures", "always_thinks",
 };
 
 static bool is_known(struct slice word)

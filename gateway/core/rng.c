@@ -3,28 +3,40 @@
 
 #include <assert.h>
 #include <openssl/rand.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PAGE_BYTES 2048u
 
 static _Thread_local unsigned char page[PAGE_BYTES];
 static _Thread_local size_t left;
-static _Thread_local pid_t owner;
+
+/* A forked child has one thread, the one that runs this: its inherited page is used up. */
+static void on_fork_child(void)
+{
+    left = 0;
+}
+
+static void watch_forks(void)
+{
+    if (pthread_atfork(NULL, NULL, on_fork_child) != 0)
+        abort();
+}
 
 static void refill(void)
 {
-    if (RAND_bytes(page, (int)sizeof(page)) != 1)
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    if (pthread_once(&once, watch_forks) != 0 || RAND_bytes(page, (int)sizeof(page)) != 1)
         abort();
     left = sizeof(page);
-    owner = getpid();
 }
 
 void rng_fill(void *p, size_t n)
 {
     assert(n <= 256);
-    if (left < n || owner != getpid())
+    if (left < n)
         refill();
     left -= n;
     memcpy(p, page + left, n);

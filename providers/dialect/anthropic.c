@@ -131,7 +131,8 @@ static void plan_thinking(const struct convo *c, const struct registry_model *m,
         c->tools && (c->tool_choice == CONVO_CHOICE_ANY || c->tool_choice == CONVO_CHOICE_NAMED);
 
     if (!wanted) {
-        if (adaptive && (c->effort == CONVO_EFFORT_NONE || c->thinking_budget == 0))
+        if (adaptive && !registry_has_quirk(m, "always_thinks") &&
+            (c->effort == CONVO_EFFORT_NONE || c->thinking_budget == 0))
             p->thinking = ANTHROPIC_THINKING_OFF;
     } else if (m->listed && !(m->capabilities & REGISTRY_CAN_REASONING)) {
         drop(rep, "reasoning_effort");
@@ -150,6 +151,24 @@ static void plan_thinking(const struct convo *c, const struct registry_model *m,
     }
 }
 
+/* A schema the model has no field for becomes a tool. "Any JSON object" is a schema too, but only
+ * where the tool can be forced: elsewhere it is asked for in words. */
+static void plan_format(const struct convo *c, const struct registry_model *m,
+                        struct anthropic_plan *p)
+{
+    bool thinks = p->thinking == ANTHROPIC_THINKING_BUDGET ||
+                  p->thinking == ANTHROPIC_THINKING_ADAPTIVE ||
+                  registry_has_quirk(m, "always_thinks");
+
+    if (c->format == CONVO_FORMAT_SCHEMA && !p->native_schema) {
+        p->emulate = true;
+        p->answer_schema = c->schema;
+    } else if (c->format == CONVO_FORMAT_JSON && !thinks) {
+        p->emulate = true;
+        p->answer_schema = SLICE("{\"type\":\"object\"}");
+    }
+}
+
 enum gw_err anthropic_plan(struct arena *a, const struct convo *c, const struct registry_model *m,
                            struct anthropic_plan *ret, struct convo_report *rep)
 {
@@ -163,9 +182,10 @@ enum gw_err anthropic_plan(struct arena *a, const struct convo *c, const struct 
         ret->max_tokens = m->max_output_tokens;
     ret->native_schema =
         registry_has_quirk(m, "native_schema") || (m->capabilities & REGISTRY_CAN_SCHEMA) != 0;
-    /* a turn that must be a tool call has no text to shape */
-    ret->emulate = c->format == CONVO_FORMAT_SCHEMA && !ret->native_schema && !client_forces;
     plan_thinking(c, m, ret, rep);
+    /* a turn that must be a tool call has no text to shape */
+    if (!client_forces)
+        plan_format(c, m, ret);
     return ret->emulate ? plan_answer_tool(a, c, &ret->answer_tool) : GW_OK;
 }
 

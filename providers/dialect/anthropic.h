@@ -26,6 +26,7 @@ struct anthropic_plan {
     bool native_schema;       /* the model knows output_config.format and strict tools */
     bool emulate;             /* the answer's schema is sent as a tool whose input is the answer */
     struct slice answer_tool; /* that tool's name; no tool of the client has it */
+    struct slice answer_schema; /* and its schema */
     enum anthropic_thinking thinking;
     int64_t budget;     /* of ANTHROPIC_THINKING_BUDGET, tokens, less than max_tokens */
     const char *effort; /* output_config.effort, or NULL */
@@ -44,8 +45,8 @@ enum gw_err anthropic_encode_request(const struct convo *c, const struct registr
                                      struct dialect_request *out, struct convo_report *rep);
 
 /* Writes the members `system` and `messages`. Errors as encode_request(). */
-enum gw_err anthropic_write_turns(const struct convo *c, struct json_writer *w,
-                                  struct convo_report *rep) MUST_CHECK;
+enum gw_err anthropic_write_turns(const struct convo *c, const struct anthropic_plan *plan,
+                                  struct json_writer *w, struct convo_report *rep) MUST_CHECK;
 
 /* What an error type ("overloaded_error") with this HTTP status (0 = inside a stream) means. */
 enum gw_err anthropic_error(int status, struct slice type, struct slice message);

@@ -16,6 +16,7 @@
 struct writer {
     struct arena *arena;
     const struct convo *c;
+    const struct anthropic_plan *plan;
     struct convo_report *rep;
     struct json_writer *w;
     bool open; /* the message being written has its head */
@@ -390,7 +391,7 @@ static enum gw_err write_system(struct writer *r)
     for (const struct convo_turn *t = r->c->turns; t && !err; t = t->next)
         if (is_system(t))
             err = write_system_turn(r, t, &open);
-    if (!err && r->c->format == CONVO_FORMAT_JSON) {
+    if (!err && r->c->format == CONVO_FORMAT_JSON && !r->plan->emulate) {
         err = write_system_turn(r, &instruction, &open);
         convo_drop(r->rep, "response_format"); /* asked for in words, not enforced */
     }
@@ -401,10 +402,10 @@ static enum gw_err write_system(struct writer *r)
 
 /* --- entry point -------------------------------------------------------------------------- */
 
-enum gw_err anthropic_write_turns(const struct convo *c, struct json_writer *w,
-                                  struct convo_report *rep)
+enum gw_err anthropic_write_turns(const struct convo *c, const struct anthropic_plan *plan,
+                                  struct json_writer *w, struct convo_report *rep)
 {
-    struct writer r = {.arena = c->arena, .c = c, .rep = rep, .w = w};
+    struct writer r = {.arena = c->arena, .c = c, .plan = plan, .rep = rep, .w = w};
     enum gw_err err = write_system(&r);
 
     return err ? err : write_messages(&r);

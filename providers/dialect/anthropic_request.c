@@ -130,7 +130,7 @@ static enum gw_err write_answer_tool(struct request *r)
                     ? r->c->schema_description
                     : SLICE("Gives the answer. Call it once, with the whole answer as its input."));
     json_put_key(&r->w, "input_schema");
-    json_put_raw(&r->w, r->c->schema);
+    json_put_raw(&r->w, r->plan.answer_schema);
     json_obj_end(&r->w);
     return GW_OK;
 }
@@ -401,7 +401,7 @@ static enum gw_err write_body(struct request *r)
     json_obj(&r->w);
     json_kv_str(&r->w, "model", r->m->name);
     json_kv_int(&r->w, "max_tokens", r->plan.max_tokens);
-    err = anthropic_write_turns(r->c, &r->w, r->rep);
+    err = anthropic_write_turns(r->c, &r->plan, &r->w, r->rep);
     if (!err)
         err = write_tools(r);
     if (!err)

@@ -323,10 +323,24 @@ static enum gw_err keep_opaque(struct openai_in *in, struct target *to, struct j
     return GW_OK;
 }
 
+/* Takes a signature off an id it travelled in (openai_client.c, put_call_id). */
+static void split_id(struct slice *id, struct slice *ret_signature)
+{
+    const char *mark =
+        id->n ? memmem(id->p, id->n, OPENAI_ID_SIGNATURE, strlen(OPENAI_ID_SIGNATURE)) : NULL;
+
+    *ret_signature = SLICE_NONE;
+    if (!mark)
+        return;
+    *ret_signature = slice_from(*id, (size_t)(mark - id->p) + strlen(OPENAI_ID_SIGNATURE));
+    id->n = (size_t)(mark - id->p);
+}
+
 static enum gw_err read_call(struct openai_in *in, struct target *to, struct json v,
                              const struct openai_at *at)
 {
     struct json type = openai_get(v, "type");
+    struct slice carried = SLICE_NONE;
     struct convo_part *p;
     enum gw_err err;
 
@@ -340,9 +354,14 @@ static enum gw_err read_call(struct openai_in *in, struct target *to, struct jso
     if (!p)
         return GW_ENOMEM;
     err = openai_get_str(in, at, v, "id", true, &p->id);
+    split_id(&p->id, &carried);
     if (!err)
         err = read_function(in, json_get(v, "function"), p, &(struct openai_at){at, "function", 0});
-    return err ? err : read_signature(in, v, at, &p->signature);
+    if (!err)
+        err = read_signature(in, v, at, &p->signature);
+    if (!p->signature.n)
+        p->signature = carried;
+    return err;
 }
 
 static enum gw_err read_calls(struct openai_in *in, struct target *to, struct json message,
@@ -468,6 +487,7 @@ static enum gw_err read_result(struct openai_in *in, struct json message, bool l
     struct json content = openai_get(message, "content"),
                 mark = openai_get(message, "cache_control");
     struct target to = {.turn = results_turn(in)};
+    struct slice carried;
     enum gw_err err;
 
     if (!to.turn)
@@ -482,6 +502,7 @@ static enum gw_err read_result(struct openai_in *in, struct json message, bool l
         err = openai_get_str(in, at, message, "tool_call_id", true, &to.result->id);
         if (err)
             return err;
+        split_id(&to.result->id, &carried);
     }
     err = openai_get_str(in, at, message, "name", legacy, &to.result->name);
     if (err)

@@ -474,13 +474,29 @@ static void test_a_schema_that_is_no_object_is_refused(void **state)
     assert_refused(encode(D, c, &newer), GW_EBADREQ, "response_format.json_schema.schema");
 }
 
-static void test_a_json_object_is_asked_for_in_words(void **state)
+static void test_a_json_object_is_the_input_of_a_forced_tool(void **state)
 {
     struct convo *c = hello();
     struct encoded e;
 
     c->format = CONVO_FORMAT_JSON;
     e = encode(D, c, &older);
+    assert_string_equal(at(&e, "tools.0.input_schema.type"), "object");
+    assert_string_equal(at(&e, "tool_choice.type"), "tool");
+    assert_false(was_dropped(&e, "response_format"));
+}
+
+static void test_a_json_object_is_asked_for_in_words_where_no_tool_can_be_forced(void **state)
+{
+    static const struct slice thinks = {"always_thinks", 13};
+    struct registry_model m = older;
+    struct convo *c = hello();
+    struct encoded e;
+
+    m.quirks = &thinks;
+    m.n_quirks = 1;
+    c->format = CONVO_FORMAT_JSON;
+    e = encode(D, c, &m);
     assert_non_null(strstr(at(&e, "system.0.text"), "JSON object"));
     assert_true(was_dropped(&e, "response_format"));
 }
@@ -552,7 +568,8 @@ int main(void)
         T(test_a_schema_is_a_forced_tool_where_the_model_knows_none),
         T(test_the_clients_tools_stay_beside_the_answers_tool),
         T(test_a_schema_that_is_no_object_is_refused),
-        T(test_a_json_object_is_asked_for_in_words),
+        T(test_a_json_object_is_the_input_of_a_forced_tool),
+        T(test_a_json_object_is_asked_for_in_words_where_no_tool_can_be_forced),
         T(test_strict_tools_are_closed_where_the_model_knows_them),
         T(test_text_cannot_break_out_of_its_string),
         T(test_a_body_over_the_buffers_ceiling_is_too_big),
