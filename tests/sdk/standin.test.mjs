@@ -73,11 +73,11 @@ test('the Google library is answered, also on streams', async () => {
 
 for (const model of ['gemini-2.5-flash', 'gemini-3-pro-preview']) {
   test(`the Google library goes a tool round with ${model}`, async () => {
-    const contents = [{ role: 'user', parts: [{ text: 'call tool weather with {"city": "Oslo"}' }] }];
+    const contents = [{ role: 'user', parts: [{ text: 'call tool weather with {"city": "Tromsø"}' }] }];
     const config = { tools: [{ functionDeclarations: [{ name: 'weather', parametersJsonSchema: CITY }] }] };
     const first = await gemini.models.generateContent({ model, contents, config });
     const [call] = first.functionCalls;
-    assert.deepEqual(call.args, { city: 'Oslo' });
+    assert.deepEqual(call.args, { city: 'Tromsø' });
     const functionResponse = { name: call.name, id: call.id, response: { output: 'rain' } };
     contents.push(first.candidates[0].content, { role: 'user', parts: [{ functionResponse }] });
     const second = await gemini.models.generateContent({ model, contents, config });

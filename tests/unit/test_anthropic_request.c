@@ -481,8 +481,8 @@ static void test_a_json_object_is_the_input_of_a_forced_tool(void **state)
 
     c->format = CONVO_FORMAT_JSON;
     e = encode(D, c, &older);
-    assert_string_equal(at(&e, "tools.0.input_schema.type"), "object");
-    assert_string_equal(at(&e, "tool_choice.type"), "tool");
+    assert_string_equal(at(&e, "tools.0.input_schema.type"), "\"object\"");
+    assert_string_equal(at(&e, "tool_choice.type"), "\"tool\"");
     assert_false(was_dropped(&e, "response_format"));
 }
 
