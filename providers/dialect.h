@@ -1,9 +1,9 @@
 /*
  * dialect.h - one provider wire format: translation between it and convo.h, both ways. No sockets.
  *
- * The wire facts are in shared/PEERS.md, section 3.6 to 3.11. What a dialect cannot carry it refuses
- * (GW_EUNSUPPORTED with the field) when leaving it out would change the answer's meaning, or lists as
- * dropped (convo_report) when it would not.
+ * The wire facts are in shared/PEERS.md, section 3.6 to 3.11. What a dialect cannot carry it
+ * refuses (GW_EUNSUPPORTED with the field) when leaving it out would change the answer's meaning,
+ * or lists as dropped (convo_report) when it would not.
  */
 #pragma once
 
@@ -31,10 +31,11 @@ struct dialect_request {
 
 /* What a non-2xx answer says. */
 struct dialect_error {
-    enum gw_err err;      /* GW_EUPREJECT (the caller's fault), GW_EUPAUTH, GW_EUPRATE, GW_EUPSTREAM (5xx, 529),
-                             GW_EMODEL (the vendor knows no such model), GW_ETOOBIG */
-    int status;           /* status to show to the client: the vendor's for GW_EUPREJECT (400, 404, 413, 422) */
-    struct slice message; /* the vendor's text, in the arena; empty when there was none */
+    enum gw_err err; /* GW_EUPREJECT (the caller's fault), GW_EUPAUTH, GW_EUPRATE, GW_EUPSTREAM
+                        (5xx, 529), GW_EMODEL (the vendor knows no such model), GW_ETOOBIG */
+    int status; /* status to show to the client: the vendor's for GW_EUPREJECT (400, 404, 413, 422)
+                 */
+    struct slice message;           /* the vendor's text, in the arena; empty when there was none */
     struct slice code, param, type; /* vendor's words, may be empty */
 };
 
@@ -42,10 +43,10 @@ struct dialect_embed_request {
     struct slice model;
     const struct slice *inputs; /* texts */
     unsigned n_inputs;
-    struct slice raw_input; /* not empty: the input as it came, token numbers; then inputs is empty and a
-                               dialect that knows only text refuses with the field `input` */
-    int64_t dimensions; /* 0 = not given */
-    bool base64;        /* the client wants encoding_format base64 */
+    struct slice raw_input; /* not empty: the input as it came, token numbers; then inputs is empty
+                               and a dialect that knows only text refuses with the field `input` */
+    int64_t dimensions;     /* 0 = not given */
+    bool base64;            /* the client wants encoding_format base64 */
     struct slice user;
 };
 
@@ -74,7 +75,8 @@ struct dialect_embed_answer {
  *   thought_signatures  google: refuses a replayed call without its thought signature
  */
 
-/* State of decoding one answer stream; lives in the arena, as do the convo and the model it was made with. */
+/* State of decoding one answer stream; lives in the arena, as do the convo and the model it was
+ * made with. */
 struct dialect_decoder;
 /* State of encoding one answer stream towards a client; lives in the arena. */
 struct dialect_encoder;
@@ -91,14 +93,15 @@ struct dialect {
     enum gw_err (*pass_request)(struct arena *a, const struct registry_model *m, bool stream,
                                 struct dialect_request *out);
     /* A whole 2xx answer as events. GW_EUPBAD when it is not one. `asked` and `m` are what
-     * encode_request() was given, since some answers can only be read with them (tool names made safe on the
-     * way out, an answer schema asked for as a forced tool); both NULL for a body that was passed through. */
+     * encode_request() was given, since some answers can only be read with them (tool names made
+     * safe on the way out, an answer schema asked for as a forced tool); both NULL for a body that
+     * was passed through. */
     enum gw_err (*decode_answer)(struct arena *a, const struct convo *asked,
                                  const struct registry_model *m, struct slice body,
                                  convo_event_fn fn, void *arg);
-    /* A stream: one decoder, one call per SSE event. After the last, dialect_decoder says through the
-     * events whether END was seen. GW_EUPBAD on garbage that cannot be skipped; unknown events, fields and stop
-     * reasons are never an error; a single unparsable data line is GW_EUPBAD. */
+    /* A stream: one decoder, one call per SSE event. After the last, dialect_decoder says through
+     * the events whether END was seen. GW_EUPBAD on garbage that cannot be skipped; unknown events,
+     * fields and stop reasons are never an error; a single unparsable data line is GW_EUPBAD. */
     struct dialect_decoder *(*decoder_new)(struct arena *a, const struct convo *asked,
                                            const struct registry_model *m);
     enum gw_err (*decode_event)(struct dialect_decoder *d, const struct sse_event *ev,
@@ -113,18 +116,21 @@ struct dialect {
     enum gw_err (*encode_embed)(struct arena *a, const struct dialect_embed_request *r,
                                 const struct registry_model *m, struct dialect_request *out,
                                 struct convo_report *rep);
-    enum gw_err (*decode_embed)(struct arena *a, struct slice body, struct dialect_embed_answer *ret);
+    enum gw_err (*decode_embed)(struct arena *a, struct slice body,
+                                struct dialect_embed_answer *ret);
 
-    /* --- towards the client; NULL until the dialect has a surface of its own --------------------- */
+    /* --- towards the client; NULL until the dialect has a surface of its own ---------------------
+     */
 
-    /* A request body, already parsed strictly. GW_EBADREQ / GW_ESCHEMA with the report's field, GW_ENOMEM. */
+    /* A request body, already parsed strictly. GW_EBADREQ / GW_ESCHEMA with the report's field,
+     * GW_ENOMEM. */
     enum gw_err (*decode_request)(struct arena *a, struct json root, struct convo **ret,
                                   struct convo_report *rep);
     /* A whole answer. `model_shown`: the model name to put in. */
     void (*encode_answer)(const struct convo_answer *ans, struct slice model_shown, uint64_t wall_s,
                           struct buf *out);
-    /* A stream. Events in, bytes of whole SSE events appended to `out`. CONVO_EV_ERROR writes the in-band error
-     * and nothing after it; CONVO_EV_END writes the terminal event. */
+    /* A stream. Events in, bytes of whole SSE events appended to `out`. CONVO_EV_ERROR writes the
+     * in-band error and nothing after it; CONVO_EV_END writes the terminal event. */
     struct dialect_encoder *(*encoder_new)(struct arena *a, const struct convo *c,
                                            struct slice model_shown, uint64_t wall_s);
     enum gw_err (*encode_event)(struct dialect_encoder *e, const struct convo_event *ev,
@@ -143,31 +149,34 @@ static inline enum gw_err dialect_end(const struct arena *a, unsigned before, en
 /* By name, or NULL. */
 const struct dialect *dialect_find(struct slice name);
 
-/* --- OpenAI pass-through: what must be known of a body that is relayed (dialect/openai_pass.c) ----- */
+/* --- OpenAI pass-through: what must be known of a body that is relayed (dialect/openai_pass.c)
+ * ----- */
 
 /*
- * Rewrites an OpenAI chat body for an OpenAI-dialect target, changing nothing but: `model` becomes the
- * target's name, stream_options.include_usage is set on streams, `fallbacks` (ours) is taken out, and
- * max_tokens/max_completion_tokens is renamed only when the provider row demands it. All other bytes are copied.
+ * Rewrites an OpenAI chat body for an OpenAI-dialect target, changing nothing but: `model` becomes
+ * the target's name, stream_options.include_usage is set on streams, `fallbacks` (ours) is taken
+ * out, and max_tokens/max_completion_tokens is renamed only when the provider row demands it. All
+ * other bytes are copied.
  */
 enum gw_err openai_pass_body(struct json root, const struct registry_model *m, bool stream,
                              struct buf *out);
 
 /* What one relayed OpenAI stream event is. */
 struct openai_pass_info {
-    bool done;       /* data: [DONE] */
-    bool error;      /* an in-band error object; message in text */
-    bool usage_only; /* choices is [] and usage is there: hidden unless the client asked */
+    bool done;        /* data: [DONE] */
+    bool error;       /* an in-band error object; message in text */
+    bool usage_only;  /* choices is [] and usage is there: hidden unless the client asked */
     bool has_content; /* a good first event: the stream is alive */
     bool has_usage;
-    bool finish;     /* a finish_reason was in it */
+    bool finish; /* a finish_reason was in it */
     struct convo_usage usage;
     struct slice text;
 };
 
-/* Looks at one event's data without building a tree; `scratch` arena is used only when usage or an error
- * must be read. GW_EUPBAD when it is no JSON object and not [DONE]. */
-enum gw_err openai_pass_event(struct slice data, struct arena *scratch, struct openai_pass_info *ret);
+/* Looks at one event's data without building a tree; `scratch` arena is used only when usage or an
+ * error must be read. GW_EUPBAD when it is no JSON object and not [DONE]. */
+enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
+                              struct openai_pass_info *ret);
 
 /* Usage of a whole OpenAI answer, and whether it looks like one (GW_EUPBAD otherwise). */
 enum gw_err openai_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret);

@@ -327,8 +327,8 @@ static unsigned put_headers(struct provider_call *c, struct transport_header *to
     unsigned n = 0;
 
     to[n++] = (struct transport_header){SLICE("Content-Type"), SLICE("application/json")};
-    to[n++] = (struct transport_header){
-        SLICE("Accept"), c->stream ? SLICE("text/event-stream") : SLICE("application/json")};
+    to[n++] = (struct transport_header){SLICE("Accept"), c->stream ? SLICE("text/event-stream")
+                                                                   : SLICE("application/json")};
     for (unsigned i = 0; i < c->dialect_request.n_headers; i++)
         to[n++] = (struct transport_header){c->dialect_request.headers[i].name,
                                             c->dialect_request.headers[i].value};
