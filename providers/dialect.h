@@ -75,6 +75,18 @@ struct dialect_embed_answer {
  *   thought_signatures  google: refuses a replayed call without its thought signature
  */
 
+/* What one relayed stream event is. */
+struct dialect_pass_info {
+    bool done;        /* the dialect's terminal event */
+    bool error;       /* an in-band error; message in text */
+    bool usage_only;  /* nothing but usage that the client may not have asked for: hidden then */
+    bool has_content; /* a good first event: the stream is alive */
+    bool has_usage;   /* usage was set */
+    bool finish;      /* a finish or stop reason was in it */
+    struct convo_usage usage; /* in: what is known so far; out: that and what this event says */
+    struct slice text;
+};
+
 /* State of decoding one answer stream; lives in the arena, as do the convo and the model it was
  * made with. */
 struct dialect_decoder;
@@ -92,6 +104,19 @@ struct dialect {
     /* Path and headers alone, for a body passed through in the same dialect. */
     enum gw_err (*pass_request)(struct arena *a, const struct registry_model *m, bool stream,
                                 struct dialect_request *out);
+    /* A body for a provider of the client's own dialect: changes nothing but what the gateway must
+     * (the model's name, our own members, usage asked for on streams). All other bytes are copied.
+     */
+    enum gw_err (*pass_body)(struct json root, const struct registry_model *m, bool stream,
+                             struct buf *out);
+    /* Looks at one relayed event's data; `scratch` is used only when something must be read.
+     * GW_EUPBAD when it is nothing this dialect sends. */
+    enum gw_err (*pass_event)(struct slice data, struct arena *scratch,
+                              struct dialect_pass_info *ret);
+    /* Usage of a whole relayed answer, and whether it looks like one (GW_EUPBAD otherwise). */
+    enum gw_err (*pass_answer)(struct arena *scratch, struct slice body, struct convo_usage *ret);
+    bool ends_on_finish; /* no terminal event: a relayed stream is complete once it had a finish */
+
     /* A whole 2xx answer as events. GW_EUPBAD when it is not one. `asked` and `m` are what
      * encode_request() was given, since some answers can only be read with them (tool names made
      * safe on the way out, an answer schema asked for as a forced tool); both NULL for a body that
@@ -148,35 +173,3 @@ static inline enum gw_err dialect_end(const struct arena *a, unsigned before, en
 
 /* By name, or NULL. */
 const struct dialect *dialect_find(struct slice name);
-
-/* --- OpenAI pass-through: what must be known of a body that is relayed (dialect/openai_pass.c)
- * ----- */
-
-/*
- * Rewrites an OpenAI chat body for an OpenAI-dialect target, changing nothing but: `model` becomes
- * the target's name, stream_options.include_usage is set on streams, `fallbacks` (ours) is taken
- * out, and max_tokens/max_completion_tokens is renamed only when the provider row demands it. All
- * other bytes are copied.
- */
-enum gw_err openai_pass_body(struct json root, const struct registry_model *m, bool stream,
-                             struct buf *out);
-
-/* What one relayed OpenAI stream event is. */
-struct openai_pass_info {
-    bool done;        /* data: [DONE] */
-    bool error;       /* an in-band error object; message in text */
-    bool usage_only;  /* choices is [] and usage is there: hidden unless the client asked */
-    bool has_content; /* a good first event: the stream is alive */
-    bool has_usage;
-    bool finish; /* a finish_reason was in it */
-    struct convo_usage usage;
-    struct slice text;
-};
-
-/* Looks at one event's data without building a tree; `scratch` arena is used only when usage or an
- * error must be read. GW_EUPBAD when it is no JSON object and not [DONE]. */
-enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
-                              struct openai_pass_info *ret);
-
-/* Usage of a whole OpenAI answer, and whether it looks like one (GW_EUPBAD otherwise). */
-enum gw_err openai_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret);

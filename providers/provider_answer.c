@@ -283,14 +283,15 @@ static enum gw_err give_held_bytes(struct provider_call *c)
 static enum gw_err pass_event(struct provider_call *c, const struct sse_event *ev)
 {
     struct provider_answer *a = &c->answer;
-    struct openai_pass_info info = {0};
+    const struct dialect *d = c->model->provider->dialect;
+    struct dialect_pass_info info = {.usage = c->usage};
     enum gw_err err;
 
     if (!a->scratch)
         a->scratch = arena_create(SCRATCH_BYTES);
     if (!a->scratch)
         return GW_ENOMEM;
-    err = openai_pass_event(ev->data, a->scratch, &info);
+    err = d->pass_event(ev->data, a->scratch, &info);
     if (err)
         return err;
     if (info.error)
@@ -308,14 +309,14 @@ static enum gw_err pass_event(struct provider_call *c, const struct sse_event *e
         if (err)
             return err;
     }
-    a->ended = info.done;
+    a->ended |= info.done || (d->ends_on_finish && info.finish);
     return relay(c, ev);
 }
 
 static enum gw_err read_passed(struct provider_call *c)
 {
     struct slice body = buf_slice(&c->answer.body);
-    enum gw_err err = openai_pass_answer(c->req.arena, body, &c->usage);
+    enum gw_err err = c->model->provider->dialect->pass_answer(c->req.arena, body, &c->usage);
 
     if (!err)
         err = provider_go_live(c);

@@ -263,11 +263,11 @@ static enum gw_err encode(struct provider_call *c)
     c->info.passed_through = false;
     if (c->req.embed) {
         err = d->encode_embed(c->req.arena, c->req.embed, c->model, out, &c->report);
-    } else if (c->req.inbound == d && d == &dialect_openai && json_exists(c->req.body)) {
+    } else if (c->req.inbound == d && d->pass_body && json_exists(c->req.body)) {
         c->info.passed_through = true;
         err = d->pass_request(c->req.arena, c->model, c->stream, out);
         if (!err)
-            err = openai_pass_body(c->req.body, c->model, c->stream, &c->body);
+            err = d->pass_body(c->req.body, c->model, c->stream, &c->body);
     } else {
         err = d->encode_request(c->req.convo, c->model, out, &c->report);
     }

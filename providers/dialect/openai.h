@@ -19,6 +19,15 @@ enum gw_err openai_pass_request(struct arena *a, const struct registry_model *m,
 enum gw_err openai_encode_request(const struct convo *c, const struct registry_model *m,
                                   struct dialect_request *out, struct convo_report *rep) MUST_CHECK;
 
+/* openai_pass.c: dialect.h's operations of the same names. On the way a body also loses `fallbacks`
+ * (ours), gets stream_options.include_usage on streams, and max_tokens or max_completion_tokens is
+ * renamed when the provider row demands it. */
+enum gw_err openai_pass_body(struct json root, const struct registry_model *m, bool stream,
+                             struct buf *out);
+enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
+                              struct dialect_pass_info *ret);
+enum gw_err openai_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret);
+
 /* openai_answer.c */
 enum gw_err openai_decode_answer(struct arena *a, const struct convo *asked,
                                  const struct registry_model *m, struct slice body,

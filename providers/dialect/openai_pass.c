@@ -132,7 +132,7 @@ static bool has_finish(struct json choices)
 }
 
 /* One walk over the members instead of a search for each. */
-static void inspect(struct json root, struct openai_pass_info *info)
+static void inspect(struct json root, struct dialect_pass_info *info)
 {
     struct json error = {NULL, 0}, choices = error, usage = error, groq = error;
 
@@ -160,7 +160,7 @@ static void inspect(struct json root, struct openai_pass_info *info)
 }
 
 enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
-                              struct openai_pass_info *ret)
+                              struct dialect_pass_info *ret)
 {
     struct json_token tokens[EVENT_TOKENS];
     struct json_doc doc = {.arena = scratch};
@@ -168,7 +168,7 @@ enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
     unsigned before = arena_refusals(scratch);
     enum gw_err err;
 
-    *ret = (struct openai_pass_info){.done = false};
+    *ret = (struct dialect_pass_info){.done = false};
     data = slice_trim(data);
     if (slice_is(data, "[DONE]")) {
         ret->done = true;

@@ -3,6 +3,7 @@
  * answer, stream, error and embeddings, and as a body that passes through. What is accepted gives
  * valid JSON on the other side, and a stream never ends well without its [DONE].
  */
+#include "providers/dialect/openai.h"
 #include "gateway/core/json.h"
 #include "providers/dialect.h"
 
@@ -91,7 +92,7 @@ static enum gw_err on_convo(const struct convo_event *ev, void *arg)
 
 static enum gw_err on_sse(const struct sse_event *ev, void *arg)
 {
-    struct openai_pass_info info;
+    struct dialect_pass_info info;
     struct relay *r = arg;
 
     if (openai_pass_event(ev->data, r->arena, &info) == GW_OK)

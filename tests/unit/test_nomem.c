@@ -3,6 +3,7 @@
  * fails once, and for good. Each operation then says GW_ENOMEM or does what it should; it never
  * crashes, leaks, or takes what did not fit for what was not there.
  */
+#include "providers/dialect/openai.h"
 #include "tests/unit/nomem.h"
 
 #include "gateway/core/conf.h"
@@ -816,7 +817,7 @@ static void test_check_094_answers_of_openai_are_read_or_memory_is_short(void **
 
 static enum gw_err op_pass_event(struct run *run)
 {
-    struct openai_pass_info info = {0};
+    struct dialect_pass_info info = {0};
     struct convo_usage usage = {0};
     enum gw_err err = openai_pass_event(*(const struct slice *)run->input, run->arena, &info);
 

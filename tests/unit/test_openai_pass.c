@@ -1,4 +1,5 @@
 /* Tests of providers/dialect/openai_pass.c: bodies that are relayed as they are. */
+#include "providers/dialect/openai.h"
 #include "tests/unit/openai_harness.h"
 
 static struct slice passed(const char *body, bool stream)
@@ -84,9 +85,9 @@ static void test_a_body_that_is_no_object_or_does_not_fit_is_an_error(void **sta
 /* --- events ------------------------------------------------------------------------------------
  */
 
-static struct openai_pass_info looked_at(const char *data)
+static struct dialect_pass_info looked_at(const char *data)
 {
-    struct openai_pass_info info;
+    struct dialect_pass_info info;
     enum gw_err err = openai_pass_event(slice_cstr(data), arena, &info);
 
     if (err)
@@ -97,7 +98,7 @@ static struct openai_pass_info looked_at(const char *data)
 static void test_ordinary_deltas_are_content_and_nothing_else(void **state)
 {
     size_t before = arena_used(arena);
-    struct openai_pass_info i = looked_at(
+    struct dialect_pass_info i = looked_at(
         "{\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"},\"logprobs\":null,"
         "\"finish_reason\":null}],\"usage\":null,\"error\":null}");
 
@@ -117,7 +118,7 @@ static void test_check_054_words_inside_text_mean_nothing(void **state)
                                         "\\u0022usage\\u0022:{}"};
 
     for (unsigned n = 0; n < sizeof(texts) / sizeof(*texts); n++) {
-        struct openai_pass_info i = looked_at(
+        struct dialect_pass_info i = looked_at(
             arena_printf(arena, "{\"choices\":[{\"delta\":{\"content\":\"%s\"}}]}", texts[n]).p);
 
         assert_true(i.has_content);
@@ -130,7 +131,7 @@ static void test_check_054_words_inside_text_mean_nothing(void **state)
 
 static void test_usage_and_the_end_are_seen(void **state)
 {
-    struct openai_pass_info i =
+    struct dialect_pass_info i =
         looked_at("{\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3,\"prompt_"
                   "tokens_details\":"
                   "{\"cached_tokens\":4},\"completion_tokens_details\":{\"reasoning_tokens\":2}}}");
@@ -156,7 +157,7 @@ static void test_usage_and_the_end_are_seen(void **state)
 
 static void test_errors_are_seen_with_their_text(void **state)
 {
-    struct openai_pass_info i =
+    struct dialect_pass_info i =
         looked_at("{\"error\":{\"message\":\"b\\u0061d\",\"type\":\"server_error\"}}");
 
     assert_true(i.error && !i.has_content);
@@ -176,7 +177,7 @@ static void test_check_059_garbage_is_a_bad_answer(void **state)
                                         "[DONE]x",
                                         "{\"a\":\"\xff\"}",
                                         "{\"choices\":[{\"delta\":{\"content\":\"\n\"}}]}"};
-    struct openai_pass_info i;
+    struct dialect_pass_info i;
 
     for (unsigned n = 0; n < sizeof(lines) / sizeof(*lines); n++)
         if (openai_pass_event(slice_cstr(lines[n]), arena, &i) != GW_EUPBAD)

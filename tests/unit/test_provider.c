@@ -25,9 +25,6 @@
 #define transport_resume t_transport_resume
 #define transport_set_deadline t_transport_set_deadline
 #define dialect_openai t_openai
-#define openai_pass_body t_pass_body
-#define openai_pass_event t_pass_event
-#define openai_pass_answer t_pass_answer
 
 #include "providers/provider.c"
 #include "providers/provider_answer.c"
@@ -385,39 +382,16 @@ static enum gw_err openai_request(struct arena *a, const struct registry_model *
     return GW_OK;
 }
 
-const struct dialect dialect_openai = {
-    .name = "openai",
-    .encode_request = openai_encode,
-    .pass_request = openai_request,
-    .decode_answer = other_decode,
-    .decoder_new = other_decoder_new,
-    .decode_event = other_decode_event,
-    .decode_end = other_decode_end,
-    .decode_error = toy_error,
-    .encode_embed = toy_embed,
-    .decode_embed = toy_embed_answer,
-};
-
-static const struct dialect other = {
-    .name = "other",
-    .encode_request = other_encode,
-    .decode_answer = other_decode,
-    .decoder_new = other_decoder_new,
-    .decode_event = other_decode_event,
-    .decode_end = other_decode_end,
-    .decode_error = toy_error,
-};
-
-enum gw_err openai_pass_body(struct json root, const struct registry_model *m, bool stream,
-                             struct buf *out)
+static enum gw_err toy_pass_body(struct json root, const struct registry_model *m, bool stream,
+                                 struct buf *out)
 {
     buf_printf(out, "pass:%.*s:%d", SLICE_ARG(m->name), stream);
     return buf_err(out);
 }
 
 /* role, content, finish, usage, error, [DONE]; anything else is garbage */
-enum gw_err openai_pass_event(struct slice data_, struct arena *scratch,
-                              struct openai_pass_info *ret)
+static enum gw_err toy_pass_event(struct slice data_, struct arena *scratch,
+                                  struct dialect_pass_info *ret)
 {
     ret->done = slice_is(data_, "[DONE]");
     ret->has_content = slice_starts(data_, "content");
@@ -434,11 +408,38 @@ enum gw_err openai_pass_event(struct slice data_, struct arena *scratch,
                : GW_EUPBAD;
 }
 
-enum gw_err openai_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret)
+static enum gw_err toy_pass_answer(struct arena *scratch, struct slice body,
+                                   struct convo_usage *ret)
 {
     *ret = (struct convo_usage){true, 3, 0, 0, 4, 0};
     return slice_starts(body, "{") ? GW_OK : GW_EUPBAD;
 }
+
+const struct dialect dialect_openai = {
+    .name = "openai",
+    .encode_request = openai_encode,
+    .pass_request = openai_request,
+    .decode_answer = other_decode,
+    .decoder_new = other_decoder_new,
+    .decode_event = other_decode_event,
+    .decode_end = other_decode_end,
+    .decode_error = toy_error,
+    .encode_embed = toy_embed,
+    .decode_embed = toy_embed_answer,
+    .pass_body = toy_pass_body,
+    .pass_event = toy_pass_event,
+    .pass_answer = toy_pass_answer,
+};
+
+static const struct dialect other = {
+    .name = "other",
+    .encode_request = other_encode,
+    .decode_answer = other_decode,
+    .decoder_new = other_decoder_new,
+    .decode_event = other_decode_event,
+    .decode_end = other_decode_end,
+    .decode_error = toy_error,
+};
 
 /* --- one call and what the sink saw ----------------------------------------------------------- */
 
