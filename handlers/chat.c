@@ -15,8 +15,6 @@
 #include "gateway/core/metrics.h"
 #include "handlers/llm.h"
 
-#define HEARTBEAT SLICE(": keep-alive\n\n")
-
 static void on_live(const struct provider_call_info *info, void *arg);
 static enum gw_err on_event(const struct convo_event *ev, void *arg);
 static void on_bytes(struct slice bytes, void *arg);
@@ -67,8 +65,8 @@ static void begin_stream(struct chat *c)
 {
     struct stream_options opt = {
         .status = 200,
-        .content_type = SLICE("text/event-stream; charset=utf-8"),
-        .heartbeat = HEARTBEAT,
+        .content_type = c->form->stream_type,
+        .heartbeat = c->form->heartbeat,
         .heartbeat_us = (uint64_t)c->req->conf->stream_heartbeat_s * 1000000u,
         .on_drained = on_drained,
         .arg = c,
@@ -199,6 +197,8 @@ static bool chat_start_call(struct chat *c)
         .convo = c->convo,
         .inbound = c->form->dialect,
         .body = c->body,
+        .pass_headers = c->pass_headers,
+        .n_pass_headers = c->n_pass_headers,
         .deadline_us = req->deadline_us,
         .request_id = req->id,
         .traceparent = req->traceparent,

@@ -20,6 +20,8 @@ struct chat {
     struct json body;
     struct convo *convo;
     struct registry_route route;
+    struct dialect_header pass_headers[PROVIDER_MAX_PASS_HEADERS]; /* set by the form's decode */
+    unsigned n_pass_headers;
     struct convo_builder *builder;   /* gathers a translated whole answer */
     struct dialect_encoder *encoder; /* writes a stream towards the client */
     struct stream *stream;           /* set once the head of a stream is out */
@@ -29,6 +31,16 @@ struct chat {
     bool answered; /* a whole answer has gone out */
     void *own;     /* the form's */
 };
+
+/* For forms that stream server-sent events. */
+#define CHAT_EVENT_STREAM                                                                          \
+    {                                                                                              \
+        "text/event-stream; charset=utf-8", 32                                                     \
+    }
+#define CHAT_SSE_COMMENT                                                                           \
+    {                                                                                              \
+        ": keep-alive\n\n", 14                                                                     \
+    }
 
 struct chat_form {
     /* The client's dialect when bodies may pass through to a provider of the same one, else NULL.
@@ -43,6 +55,8 @@ struct chat_form {
     void (*answer)(struct chat *c, const struct convo_answer *ans, struct buf *out);
     /* Writes one event of a stream; CONVO_EV_ERROR must leave nothing to follow. */
     enum gw_err (*event)(struct chat *c, const struct convo_event *ev, struct buf *out);
+    struct slice stream_type; /* content type of a stream */
+    struct slice heartbeat;   /* what keeps a silent stream alive */
 };
 
 /* Begins; the request is answered later, or right away when it is refused. */

@@ -317,6 +317,8 @@ static const struct chat_form form = {
     .decode = decode,
     .answer = answer,
     .event = event,
+    .stream_type = CHAT_EVENT_STREAM,
+    .heartbeat = CHAT_SSE_COMMENT,
 };
 
 void native_chat(struct request *req)

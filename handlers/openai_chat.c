@@ -45,6 +45,8 @@ static const struct chat_form form = {
     .peek = peek,
     .answer = answer,
     .event = event,
+    .stream_type = CHAT_EVENT_STREAM,
+    .heartbeat = CHAT_SSE_COMMENT,
 };
 
 void chat_completions(struct request *req)

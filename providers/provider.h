@@ -58,6 +58,8 @@ struct provider_sink {
                    const struct convo_usage *usage, const struct dialect_error *vendor, void *arg);
 };
 
+#define PROVIDER_MAX_PASS_HEADERS 4u
+
 struct provider_call_request {
     struct arena *arena;     /* must outlive the call, and the callback in which it ends or is
                                 cancelled: free it from the loop */
@@ -66,9 +68,12 @@ struct provider_call_request {
     const struct convo *convo; /* chat; NULL for embeddings */
     const struct dialect_embed_request *embed;
     const struct dialect
-        *inbound;         /* the client's dialect, for pass-through; NULL = never pass through */
-    struct json body;     /* the inbound body, when inbound is set */
-    uint64_t deadline_us; /* loop clock; for a stream until its first good event */
+        *inbound;     /* the client's dialect, for pass-through; NULL = never pass through */
+    struct json body; /* the inbound body, when inbound is set */
+    const struct dialect_header *pass_headers; /* the client's own headers that go along when the
+                                                  body passes through; none is a credential */
+    unsigned n_pass_headers;                   /* at most PROVIDER_MAX_PASS_HEADERS */
+    uint64_t deadline_us;                 /* loop clock; for a stream until its first good event */
     struct slice request_id, traceparent; /* sent along when not empty */
     unsigned max_attempts; /* calls over all targets; 0 = only conf's limit per target */
 };

@@ -14,7 +14,8 @@
 #include <stdio.h>
 
 #define OWN_HEADERS 5u /* those of put_headers() */
-#define MAX_HEADERS (DIALECT_MAX_HEADERS + REGISTRY_MAX_HEADERS + OWN_HEADERS)
+#define MAX_HEADERS                                                                                \
+    (DIALECT_MAX_HEADERS + REGISTRY_MAX_HEADERS + PROVIDER_MAX_PASS_HEADERS + OWN_HEADERS)
 
 static void call_next(struct provider_call *c);
 static void call_send(struct provider_call *c);
@@ -334,6 +335,9 @@ static unsigned put_headers(struct provider_call *c, struct transport_header *to
                                             c->dialect_request.headers[i].value};
     for (unsigned i = 0; i < p->n_headers; i++)
         to[n++] = (struct transport_header){p->headers[i].name, p->headers[i].value};
+    for (unsigned i = 0; c->info.passed_through && i < c->req.n_pass_headers; i++)
+        to[n++] =
+            (struct transport_header){c->req.pass_headers[i].name, c->req.pass_headers[i].value};
     if (c->req.request_id.n)
         to[n++] = (struct transport_header){SLICE("x-request-id"), c->req.request_id};
     if (c->req.traceparent.n)
