@@ -447,6 +447,7 @@ int main(void)
         TEST(test_the_gap_starts_anew_with_each_byte),
         TEST(test_a_stream_that_began_has_no_deadline),
         TEST(test_a_name_that_does_not_exist_is_a_connection_failure),
+        TEST(test_check_061_a_slow_resolver_stalls_neither_cancel_nor_timeout_nor_other_calls),
     };
 
     sem_init(&resolver_may_go, 0, 0);
