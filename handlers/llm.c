@@ -110,7 +110,7 @@ static void set_dropped(struct request *req, const struct convo_report *rep)
 
 static void set_number(struct request *req, const char *name, uint64_t v)
 {
-    request_set_header(req, name, arena_printf(req->arena, "%llu", (unsigned long long)v));
+    request_set_header(req, name, arena_u64(req->arena, v));
 }
 
 void llm_set_headers(struct request *req, const struct provider_call_info *info,

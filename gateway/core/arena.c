@@ -216,6 +216,19 @@ struct slice arena_printf(struct arena *a, const char *fmt, ...)
     return p ? slice_of(p, (size_t)need) : SLICE_NONE;
 }
 
+struct slice arena_u64(struct arena *a, uint64_t v)
+{
+    char text[20], *p;
+    size_t at = sizeof(text);
+
+    do {
+        text[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    p = arena_cstr(a, slice_of(text + at, sizeof(text) - at));
+    return p ? slice_of(p, sizeof(text) - at) : SLICE_NONE;
+}
+
 bool arena_defer(struct arena *a, void (*fn)(void *), void *obj)
 {
     struct deferred *d = arena_new(a, struct deferred);

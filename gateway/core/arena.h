@@ -39,6 +39,10 @@ char *arena_cstr(struct arena *a, struct slice s);
 struct slice arena_printf(struct arena *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* A number in decimal, terminated; p == NULL when out of memory. Far cheaper than arena_printf().
+ */
+struct slice arena_u64(struct arena *a, uint64_t v);
+
 /* Calls fn(obj) when the arena dies. Returns false when out of memory: then fn(obj) has been
  * called already, so the object is never leaked. */
 bool arena_defer(struct arena *a, void (*fn)(void *), void *obj);

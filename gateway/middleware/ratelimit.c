@@ -12,6 +12,7 @@
 #include "gateway/http/router.h"
 #include "gateway/middleware/middleware.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #define HASH_NONFATAL_OOM 1 /* else uthash ends the process when it cannot grow */
 #include <uthash.h>
@@ -19,6 +20,7 @@
 
 #define MAX_BUCKETS 65536u
 #define MAX_SUBJECT 64u
+#define IPV6_SITE_BYTES 8u
 
 struct caller_key {
     uint16_t rate_class;
@@ -53,14 +55,32 @@ static struct bucket_rate class_rate(const struct conf *c, enum rate_class k)
     }
 }
 
+static bool is_ipv6(struct slice text, struct in6_addr *ret)
+{
+    char buf[INET6_ADDRSTRLEN];
+
+    if (text.n == 0 || text.n >= sizeof(buf) || !memchr(text.p, ':', text.n))
+        return false;
+    memcpy(buf, text.p, text.n);
+    buf[text.n] = '\0';
+    return inet_pton(AF_INET6, buf, ret) == 1 && !IN6_IS_ADDR_V4MAPPED(ret);
+}
+
+/* An IPv6 caller is its /64: one customer usually has all of it. */
 static struct caller_key key_of(const struct request *req, enum rate_class k)
 {
     struct slice who = req->who.subject.n ? req->who.subject : req->client_ip;
+    struct in6_addr v6;
     struct caller_key key;
 
     memset(&key, 0, sizeof(key)); /* it is compared as bytes */
     key.rate_class = (uint16_t)k;
     key.by_address = req->who.subject.n == 0;
+    if (key.by_address && is_ipv6(who, &v6)) {
+        key.n = IPV6_SITE_BYTES;
+        memcpy(key.subject, &v6, IPV6_SITE_BYTES);
+        return key;
+    }
     key.n = (uint8_t)(who.n < MAX_SUBJECT ? who.n : MAX_SUBJECT);
     if (key.n)
         memcpy(key.subject, who.p, key.n);
@@ -105,24 +125,41 @@ static uint64_t seconds_up(uint64_t us)
     return (us + 999999) / 1000000;
 }
 
+/* "class" with up to two numbers: "ai";q=60;w=60. Written by hand, since every answer has two. */
+static struct slice item(struct arena *a, const char *class, const char *name, struct slice value,
+                         const char *name2, struct slice value2)
+{
+    size_t n = strlen(class), n1 = strlen(name), n2 = strlen(name2);
+    char *p = arena_bytes(a, n + 2 + n1 + value.n + n2 + value2.n), *at = p;
+
+    if (!p)
+        return SLICE_NONE;
+    *at++ = '"';
+    at = mempcpy(at, class, n);
+    *at++ = '"';
+    at = mempcpy(at, name, n1);
+    at = mempcpy(at, value.p, value.n);
+    at = mempcpy(at, name2, n2);
+    at = mempcpy(at, value2.p, value2.n);
+    return slice_of(p, (size_t)(at - p));
+}
+
 /* The de-facto X-RateLimit-* and the standard ones (draft-ietf-httpapi-ratelimit-headers). */
 static void tell(struct request *req, const char *class, const struct bucket_rate *r,
                  const struct bucket_state *s)
 {
-    unsigned long long reset = seconds_up(s->full_in_us);
-    struct slice limit = arena_printf(req->arena, "%lld", (long long)r->per_minute);
-    struct slice left = arena_printf(req->arena, "%lld", (long long)s->remaining);
-    struct slice in = arena_printf(req->arena, "%llu", reset);
+    struct arena *a = req->arena;
+    struct slice limit = arena_u64(a, (uint64_t)r->per_minute);
+    struct slice left = arena_u64(a, (uint64_t)s->remaining);
+    struct slice reset = arena_u64(a, seconds_up(s->full_in_us));
 
+    if (!limit.p || !left.p || !reset.p)
+        return;
     request_set_header(req, "X-RateLimit-Limit", limit);
     request_set_header(req, "X-RateLimit-Remaining", left);
-    request_set_header(req, "X-RateLimit-Reset", in);
-    request_set_header(
-        req, "RateLimit-Policy",
-        arena_printf(req->arena, "\"%s\";q=%lld;w=60", class, (long long)r->per_minute));
-    request_set_header(
-        req, "RateLimit",
-        arena_printf(req->arena, "\"%s\";r=%lld;t=%llu", class, (long long)s->remaining, reset));
+    request_set_header(req, "X-RateLimit-Reset", reset);
+    request_set_header(req, "RateLimit-Policy", item(a, class, ";q=", limit, ";w=", SLICE("60")));
+    request_set_header(req, "RateLimit", item(a, class, ";r=", left, ";t=", reset));
 }
 
 static enum chain_verdict refuse(struct request *req, const char *class,

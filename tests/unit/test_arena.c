@@ -193,6 +193,16 @@ static void test_arenas_live_beside_each_other(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+static void test_numbers_are_written_in_decimal(void **state)
+{
+    struct arena *a = *state;
+
+    assert_string_equal(arena_u64(a, 0).p, "0");
+    assert_string_equal(arena_u64(a, 10).p, "10");
+    assert_string_equal(arena_u64(a, UINT64_MAX).p, "18446744073709551615");
+    assert_int_equal(arena_u64(a, 12345).n, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +217,7 @@ int main(void)
         TEST(test_destructors_run_last_first),
         TEST(test_an_object_that_cannot_be_deferred_is_ended_at_once),
         TEST(test_arenas_live_beside_each_other),
+        TEST(test_numbers_are_written_in_decimal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -100,6 +100,15 @@ static void test_classes_and_callers_do_not_share(void **state)
     assert_int_equal(passed_of(20, RATE_AI, NULL, "1.1.1.2"), 10);
 }
 
+static void test_an_ipv6_caller_is_its_64(void **state)
+{
+    assert_int_equal(passed_of(6, RATE_AI, NULL, "2001:db8:1:2::1"), 6);
+    assert_int_equal(passed_of(20, RATE_AI, NULL, "2001:db8:1:2:ffff::9"), 4);
+    assert_int_equal(passed_of(20, RATE_AI, NULL, "2001:db8:1:3::1"), 10);
+    assert_int_equal(passed_of(20, RATE_AI, NULL, "::ffff:1.2.3.4"), 10);
+    assert_int_equal(passed_of(20, RATE_AI, NULL, "::ffff:1.2.3.5"), 10);
+}
+
 static void test_a_subject_is_one_caller_from_everywhere(void **state)
 {
     assert_int_equal(passed_of(6, RATE_AI, "a", "1.1.1.1"), 6);
@@ -291,6 +300,7 @@ int main(void)
         T(test_the_burst_is_exact_in_each_class),
         T(test_one_token_comes_back_at_its_moment),
         T(test_classes_and_callers_do_not_share),
+        T(test_an_ipv6_caller_is_its_64),
         T(test_a_subject_is_one_caller_from_everywhere),
         T(test_wrong_keys_are_limited_by_address),
         T(test_probes_and_a_limiter_switched_off_are_free),
