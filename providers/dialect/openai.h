@@ -59,10 +59,6 @@ struct openai_at {
     unsigned index;
 };
 
-/* Between a tool call's id and the signature that travels in it (LiteLLM's and agentgateway's
- * mark). */
-#define OPENAI_ID_SIGNATURE "__thought__"
-
 struct openai_in {
     struct arena *arena;
     struct convo *c;

@@ -11,6 +11,7 @@
  * word for; `postern_opaque` for blocks only their vendor knows.
  */
 #include "gateway/core/rng.h"
+#include "providers/dialect/callid.h"
 #include "providers/dialect/openai.h"
 
 #define MAX_CHOICES 16u
@@ -195,20 +196,6 @@ static void put_joined(struct buf *out, const struct convo_answer *ans, unsigned
     buf_add_cstr(out, any ? "\"" : "null");
 }
 
-/* Clients send a call's id back and often nothing else: SDKs drop members they do not know. So the
- * signature also travels inside the id, behind OPENAI_ID_SIGNATURE, and is taken off it again by
- * openai_message.c. */
-static void put_call_id(struct buf *out, struct slice id, struct slice signature)
-{
-    buf_add_char(out, '"');
-    json_escape(out, id);
-    if (signature.n) {
-        buf_add_cstr(out, OPENAI_ID_SIGNATURE);
-        json_escape(out, signature);
-    }
-    buf_add_char(out, '"');
-}
-
 static void put_call(struct buf *out, const struct convo_out_part *p)
 {
     if (p->kind == CONVO_OPAQUE) {
@@ -216,7 +203,7 @@ static void put_call(struct buf *out, const struct convo_out_part *p)
         return;
     }
     buf_add_cstr(out, "{\"id\":");
-    put_call_id(out, p->id, p->signature);
+    callid_put(out, p->id, p->signature);
     buf_add_cstr(out, ",\"type\":\"function\",\"function\":{\"name\":");
     put_string(out, p->name);
     buf_add_cstr(out, ",\"arguments\":");
@@ -484,7 +471,7 @@ static enum gw_err on_tool_begin(struct dialect_encoder *e, const struct convo_e
     e->calls = t;
     call_open(e, t, out);
     LIT(out, ",\"id\":");
-    put_call_id(out, ev->id, ev->text);
+    callid_put(out, ev->id, ev->text);
     LIT(out, ",\"type\":\"function\",\"function\":{\"name\":");
     put_string(out, ev->name);
     LIT(out, ",\"arguments\":\"\"}");

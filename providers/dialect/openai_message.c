@@ -5,6 +5,7 @@
  * assistant message holds becomes parts in the order the model gave them: reasoning, text, refusal,
  * tool calls.
  */
+#include "providers/dialect/callid.h"
 #include "providers/dialect/media.h"
 #include "providers/dialect/openai.h"
 
@@ -323,19 +324,6 @@ static enum gw_err keep_opaque(struct openai_in *in, struct target *to, struct j
     return GW_OK;
 }
 
-/* Takes a signature off an id it travelled in (openai_client.c, put_call_id). */
-static void split_id(struct slice *id, struct slice *ret_signature)
-{
-    const char *mark =
-        id->n ? memmem(id->p, id->n, OPENAI_ID_SIGNATURE, strlen(OPENAI_ID_SIGNATURE)) : NULL;
-
-    *ret_signature = SLICE_NONE;
-    if (!mark)
-        return;
-    *ret_signature = slice_from(*id, (size_t)(mark - id->p) + strlen(OPENAI_ID_SIGNATURE));
-    id->n = (size_t)(mark - id->p);
-}
-
 static enum gw_err read_call(struct openai_in *in, struct target *to, struct json v,
                              const struct openai_at *at)
 {
@@ -354,7 +342,7 @@ static enum gw_err read_call(struct openai_in *in, struct target *to, struct jso
     if (!p)
         return GW_ENOMEM;
     err = openai_get_str(in, at, v, "id", true, &p->id);
-    split_id(&p->id, &carried);
+    carried = callid_split(&p->id);
     if (!err)
         err = read_function(in, json_get(v, "function"), p, &(struct openai_at){at, "function", 0});
     if (!err)
@@ -487,7 +475,6 @@ static enum gw_err read_result(struct openai_in *in, struct json message, bool l
     struct json content = openai_get(message, "content"),
                 mark = openai_get(message, "cache_control");
     struct target to = {.turn = results_turn(in)};
-    struct slice carried;
     enum gw_err err;
 
     if (!to.turn)
@@ -502,7 +489,7 @@ static enum gw_err read_result(struct openai_in *in, struct json message, bool l
         err = openai_get_str(in, at, message, "tool_call_id", true, &to.result->id);
         if (err)
             return err;
-        split_id(&to.result->id, &carried);
+        (void)callid_split(&to.result->id);
     }
     err = openai_get_str(in, at, message, "name", legacy, &to.result->name);
     if (err)
