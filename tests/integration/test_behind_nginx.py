@@ -51,7 +51,8 @@ def test_events_arrive_through_nginx_one_by_one(pair):
 
 
 def test_check_040_the_limit_is_per_client_behind_a_trusted_proxy(pair):
-    gw, site = pair(limits=True, auth=False, conf={"rate_limits.yaml": {"classes.default.burst": 3}})
+    gw, site = pair(limits=True, auth=False, conf={"rate_limits.yaml": {
+        "classes.default.burst": 3, "classes.default.requests_per_minute": 1}})
     seen = [site.ask("GET", "/v1/models", headers={"X-Forwarded-For": "203.0.113.%d" % i})[0] for i in range(6)]
     # nginx appends the real peer, 127.0.0.1, which is a proxy itself: the next to the left counts
     assert seen == [200] * 6, seen
