@@ -16,9 +16,10 @@
 
 #define MAX_HEAD_BYTES 65536u
 #define MAX_HEADER_TEXT 65536u
-#define STREAM_BUFFER_BYTES 8192L
-#define STREAM_BURST_BYTES 32768u /* libcurl would read a hundred buffers in one go */
-#define MAX_IDLE_S 55L            /* shorter than the usual 60 s of the other side */
+#define STREAM_BUFFER_BYTES 4096L
+#define STREAM_BURST_BYTES (32u << 10)
+#define WHOLE_BURST_BYTES (256u << 10)
+#define MAX_IDLE_S 55L /* shorter than the usual 60 s of the other side */
 
 #ifndef POSTERN_VERSION
 #define POSTERN_VERSION "0"
@@ -130,6 +131,16 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 
 /* --- the body ------------------------------------------------------------------------------- */
 
+/* libcurl reads as long as there is something to read; after this much it has to wait until that is
+ * delivered, so that memory and turns stay short. Not while it decodes: it would keep what one
+ * piece decodes to, and copy it again each time. */
+static bool burst_is_over(const struct transfer *t, size_t n)
+{
+    size_t most = t->kind == TRANSFER_STREAM ? STREAM_BURST_BYTES : WHOLE_BURST_BYTES;
+
+    return t->burst && t->burst + n > most && !t->encoded;
+}
+
 static size_t on_body(char *p, size_t size, size_t n, void *arg)
 {
     struct transfer *t = arg;
@@ -137,7 +148,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg)
     n *= size;
     if (t->paused) /* before it had a connection libcurl could not be told */
         return CURL_WRITEFUNC_PAUSE;
-    if (t->kind == TRANSFER_STREAM && t->burst && t->burst + n > STREAM_BURST_BYTES) {
+    if (burst_is_over(t, n)) {
         t->throttled = true;
         return CURL_WRITEFUNC_PAUSE;
     }
