@@ -436,7 +436,7 @@ unsigned transport_active(void)
 
 /* --- delivery ------------------------------------------------------------------------------- */
 
-/* Body bytes of a stream are delivered: libcurl may go on with it. The callback may have ended the
+/* Body bytes are delivered: libcurl may go on with this call. The callback may have ended the
  * call and its handle may have begun another one. */
 static void deliver_data(const struct staged *record, const char *p)
 {

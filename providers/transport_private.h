@@ -43,7 +43,7 @@ struct transfer {
     /* libcurl's doings */
     unsigned n_sent; /* times libcurl was about to send the request; more than once is refused */
     bool resend_refused;
-    size_t burst;                     /* body bytes of a stream since the last delivery */
+    size_t burst;                     /* body bytes since the last delivery */
     bool throttled;                   /* libcurl was told to wait until they are delivered */
     bool too_big, bad, out_of_memory; /* why one of our callbacks made libcurl stop */
 

@@ -210,6 +210,25 @@ static void test_check_056_a_paused_call_takes_little_more_and_goes_on_after_res
     assert_int_equal(s->body.n, HUGE_BYTES);
 }
 
+/* libcurl alone would read all of it in one go when the peer is fast enough. */
+static void test_a_large_answer_is_delivered_in_pieces_over_several_turns(void **state)
+{
+    struct transport_request req = request_to("huge");
+    struct seen *s;
+
+    req.max_body_bytes = 0;
+    for (int stream = 0; stream < 2; stream++) {
+        req.stream = stream;
+        s = begin(0, &req);
+        while (!s->pieces)
+            loop_turn();
+        assert_true(s->body.n <= HUGE_BYTES / 4);
+        finish(s);
+        assert_int_equal(s->body.n, HUGE_BYTES);
+        assert_true(s->pieces >= HUGE_BYTES / (stream ? 32768 : 262144 + 16384));
+    }
+}
+
 static void test_pausing_and_resuming_twice_is_harmless(void **state)
 {
     struct transport_request req = request_to("huge");
@@ -295,6 +314,7 @@ int main(void)
         TEST(test_cancelling_inside_the_callbacks_is_safe),
         TEST(test_calls_may_be_started_and_cancelled_inside_callbacks),
         TEST(test_check_056_a_paused_call_takes_little_more_and_goes_on_after_resume),
+        TEST(test_a_large_answer_is_delivered_in_pieces_over_several_turns),
         TEST(test_pausing_and_resuming_twice_is_harmless),
         TEST(test_a_paused_call_can_be_cancelled),
         TEST(test_check_058_thousands_of_calls_cancelled_at_random_leave_nothing),
