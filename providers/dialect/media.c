@@ -61,6 +61,33 @@ bool media_is_http(struct slice url)
            (url.n > 8 && strncasecmp(url.p, "https://", 8) == 0);
 }
 
+bool media_split_data_url(struct slice url, struct slice *ret_mime, struct slice *ret_data)
+{
+    struct slice head;
+    size_t comma = slice_find(url, ',');
+
+    if (url.n < 5 || strncasecmp(url.p, "data:", 5) != 0 || comma == url.n || comma < 12)
+        return false;
+    head = slice_of(url.p + 5, comma - 5);
+    if (strncasecmp(head.p + head.n - 7, ";base64", 7) != 0)
+        return false;
+    *ret_mime = slice_of(head.p, slice_find(head, ';'));
+    *ret_data = slice_from(url, comma + 1);
+    return ret_data->n > 0;
+}
+
+bool media_is_web_url(struct slice url)
+{
+    size_t slashes = url.n > 7 && (url.p[4] | 0x20) == 's' ? 8 : 7;
+
+    if (!media_is_http(url) || url.n <= slashes || url.p[slashes] == '/')
+        return false;
+    for (size_t i = 0; i < url.n; i++)
+        if ((unsigned char)url.p[i] <= ' ' || url.p[i] == 0x7f)
+            return false;
+    return true;
+}
+
 struct slice media_text(struct arena *a, struct slice base64)
 {
     size_t pad = 0;

@@ -25,5 +25,11 @@ bool media_is_http(struct slice url);
  * of memory. */
 struct slice media_text(struct arena *a, struct slice base64);
 
+/* data:<type>[;parameter]*;base64,<data>. False when it is not of this form, or holds nothing. */
+bool media_split_data_url(struct slice url, struct slice *ret_mime, struct slice *ret_data);
+
+/* An http(s) URL with a host and without spaces or control characters. */
+bool media_is_web_url(struct slice url);
+
 /* True when there is nothing but white space. */
 bool media_is_blank(struct slice text);

@@ -66,19 +66,66 @@ struct openai_in {
     bool nomem;                  /* a pointer could not be written */
     unsigned n_legacy_calls;     /* `function_call` members so far: they carry no ids */
     struct slice legacy_call_id; /* of the last one */
+    unsigned n_sealed_calls;     /* of the responses surface: signatures that came after calls */
 };
 
 enum gw_err openai_decode_request(struct arena *a, struct json root, struct convo **ret,
                                   struct convo_report *rep) MUST_CHECK;
 enum gw_err openai_decode_messages(struct openai_in *in, struct json messages) MUST_CHECK;
-/* GW_ESCHEMA at `at`, or at its member `name` when that is not NULL. */
+/* `err` at `at`, or at its member `name` when that is not NULL. */
+enum gw_err openai_refuse(struct openai_in *in, enum gw_err err, const struct openai_at *at,
+                          const char *name, const char *why) MUST_CHECK;
+/* The same with GW_ESCHEMA. */
 enum gw_err openai_wrong(struct openai_in *in, const struct openai_at *at, const char *name,
                          const char *why) MUST_CHECK;
 /* A string member: absent and null leave *ret alone, unless `required`. GW_ESCHEMA, GW_ENOMEM. */
 enum gw_err openai_get_str(struct openai_in *in, const struct openai_at *at, struct json object,
                            const char *name, bool required, struct slice *ret) MUST_CHECK;
+/* A boolean member: absent and null leave *ret alone. GW_ESCHEMA. */
+enum gw_err openai_get_flag(struct openai_in *in, const struct openai_at *at, struct json object,
+                            const char *name, int *ret) MUST_CHECK;
 /* The member's value, absent also when it is null. */
 struct json openai_get(struct json object, const char *name);
+
+/* What the chat completions and the responses surface write alike. A function {name, description,
+ * parameters, strict}, added to the tools; the words of a tool choice; a schema {name, schema,
+ * description, strict} of the answer; an effort; arguments of a call (`holder`.arguments). */
+enum gw_err openai_read_function(struct openai_in *in, struct json f, const struct openai_at *at,
+                                 struct convo_tool **ret) MUST_CHECK;
+enum gw_err openai_choice_word(struct openai_in *in, struct json v,
+                               const struct openai_at *at) MUST_CHECK;
+enum gw_err openai_read_schema(struct openai_in *in, struct json v,
+                               const struct openai_at *at) MUST_CHECK;
+enum gw_err openai_read_effort(struct openai_in *in, struct json v,
+                               const struct openai_at *at) MUST_CHECK;
+enum gw_err openai_read_args(struct openai_in *in, struct json holder, struct convo_part *p,
+                             const struct openai_at *at) MUST_CHECK;
+
+/* One member of a request, and what becomes of it. */
+enum openai_kind {
+    OPENAI_TEXT,
+    OPENAI_NUMBER,
+    OPENAI_WHOLE,
+    OPENAI_SWITCH,
+    OPENAI_OBJECT,
+    OPENAI_LIST,
+    OPENAI_OTHER
+};
+
+struct openai_member {
+    const char *name;
+    enum openai_kind kind;
+    size_t at;        /* of the field in struct convo */
+    double low, high; /* of a number */
+    enum gw_err (*read)(struct openai_in *in, struct json v, const struct openai_at *at);
+};
+
+#define OPENAI_MAX_MEMBERS 64u
+
+/* Reads each member by its row; those without one are noted as dropped. A member given twice is
+ * GW_EBADREQ. */
+enum gw_err openai_read_members(struct openai_in *in, const struct openai_member *table, unsigned n,
+                                struct json root) MUST_CHECK;
 
 /* openai_client.c */
 void openai_encode_answer(const struct convo_answer *ans, struct slice model_shown, uint64_t wall_s,

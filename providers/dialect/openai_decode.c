@@ -52,10 +52,16 @@ static struct slice pointer(struct openai_in *in, const struct openai_at *at, co
     return text;
 }
 
+enum gw_err openai_refuse(struct openai_in *in, enum gw_err err, const struct openai_at *at,
+                          const char *name, const char *why)
+{
+    return convo_refuse(in->rep, err, pointer(in, at, name), slice_cstr(why));
+}
+
 enum gw_err openai_wrong(struct openai_in *in, const struct openai_at *at, const char *name,
                          const char *why)
 {
-    return convo_refuse(in->rep, GW_ESCHEMA, pointer(in, at, name), slice_cstr(why));
+    return openai_refuse(in, GW_ESCHEMA, at, name, why);
 }
 
 /* --- reading members ---------------------------------------------------------------------------
@@ -87,7 +93,7 @@ enum gw_err openai_get_str(struct openai_in *in, const struct openai_at *at, str
     return GW_OK;
 }
 
-static enum gw_err get_flag(struct openai_in *in, const struct openai_at *at, struct json object,
+enum gw_err openai_get_flag(struct openai_in *in, const struct openai_at *at, struct json object,
                             const char *name, int *ret)
 {
     struct json v = openai_get(object, name);
@@ -132,7 +138,7 @@ static enum gw_err read_stop(struct openai_in *in, struct json v, const struct o
 }
 
 /* A function's description, under `tools[].function` or in the legacy `functions`. */
-static enum gw_err read_function(struct openai_in *in, struct json f, const struct openai_at *at,
+enum gw_err openai_read_function(struct openai_in *in, struct json f, const struct openai_at *at,
                                  struct convo_tool **ret)
 {
     struct json schema = openai_get(f, "parameters");
@@ -155,7 +161,7 @@ static enum gw_err read_function(struct openai_in *in, struct json f, const stru
         return openai_wrong(in, at, "parameters", "Must be an object");
     t->schema = json_raw(schema);
     *ret = t;
-    return get_flag(in, at, f, "strict", &t->strict);
+    return openai_get_flag(in, at, f, "strict", &t->strict);
 }
 
 static enum gw_err read_tool(struct openai_in *in, struct json v, const struct openai_at *at)
@@ -171,8 +177,8 @@ static enum gw_err read_tool(struct openai_in *in, struct json v, const struct o
     if (err)
         return err;
     if (slice_is(type, "function")) {
-        err =
-            read_function(in, json_get(v, "function"), &(struct openai_at){at, "function", 0}, &t);
+        err = openai_read_function(in, json_get(v, "function"),
+                                   &(struct openai_at){at, "function", 0}, &t);
         if (!err && json_is(mark, JSON_OBJECT))
             t->cache_control = json_raw(mark);
         return err;
@@ -205,11 +211,11 @@ static enum gw_err read_functions(struct openai_in *in, struct json v, const str
     if (!json_is(v, JSON_ARRAY))
         return openai_wrong(in, at, NULL, "Must be an array");
     for (struct json it = json_first(v); json_exists(it) && !err; it = json_next(v, it))
-        err = read_function(in, it, &(struct openai_at){at, NULL, i++}, &t);
+        err = openai_read_function(in, it, &(struct openai_at){at, NULL, i++}, &t);
     return err;
 }
 
-static enum gw_err choice_word(struct openai_in *in, struct json v, const struct openai_at *at)
+enum gw_err openai_choice_word(struct openai_in *in, struct json v, const struct openai_at *at)
 {
     if (json_str_is(v, "auto"))
         in->c->tool_choice = CONVO_CHOICE_AUTO;
@@ -228,12 +234,12 @@ static enum gw_err read_tool_choice(struct openai_in *in, struct json v, const s
     const char *kind = json_str_is(type, "custom") ? "custom" : "function";
 
     if (json_is(v, JSON_STRING))
-        return choice_word(in, v, at);
+        return openai_choice_word(in, v, at);
     if (!json_is(v, JSON_OBJECT))
         return openai_wrong(in, at, NULL, "Must be none, auto, required or an object");
     if (json_str_is(type, "allowed_tools"))
-        return convo_refuse(in->rep, GW_EUNSUPPORTED, pointer(in, at, "allowed_tools"),
-                            SLICE("allowed_tools is not supported; send only the tools allowed"));
+        return openai_refuse(in, GW_EUNSUPPORTED, at, "allowed_tools",
+                             "allowed_tools is not supported; send only the tools allowed");
     if (!json_str_is(type, kind))
         return openai_wrong(in, at, "type", "Must be function or custom");
     if (!json_is(json_get(v, kind), JSON_OBJECT))
@@ -247,12 +253,12 @@ static enum gw_err read_function_call(struct openai_in *in, struct json v,
                                       const struct openai_at *at)
 {
     if (!json_is(v, JSON_OBJECT))
-        return choice_word(in, v, at);
+        return openai_choice_word(in, v, at);
     in->c->tool_choice = CONVO_CHOICE_NAMED;
     return openai_get_str(in, at, v, "name", true, &in->c->tool_choice_name);
 }
 
-static enum gw_err read_schema(struct openai_in *in, struct json v, const struct openai_at *at)
+enum gw_err openai_read_schema(struct openai_in *in, struct json v, const struct openai_at *at)
 {
     struct json schema = openai_get(v, "schema");
     struct convo *c = in->c;
@@ -267,7 +273,7 @@ static enum gw_err read_schema(struct openai_in *in, struct json v, const struct
     err = openai_get_str(in, at, v, "name", true, &c->schema_name);
     if (!err)
         err = openai_get_str(in, at, v, "description", false, &c->schema_description);
-    return err ? err : get_flag(in, at, v, "strict", &c->schema_strict);
+    return err ? err : openai_get_flag(in, at, v, "strict", &c->schema_strict);
 }
 
 static enum gw_err read_format(struct openai_in *in, struct json v, const struct openai_at *at)
@@ -277,8 +283,8 @@ static enum gw_err read_format(struct openai_in *in, struct json v, const struct
     if (!json_is(v, JSON_OBJECT))
         return openai_wrong(in, at, NULL, "Must be an object");
     if (json_str_is(type, "json_schema"))
-        return read_schema(in, json_get(v, "json_schema"),
-                           &(struct openai_at){at, "json_schema", 0});
+        return openai_read_schema(in, json_get(v, "json_schema"),
+                                  &(struct openai_at){at, "json_schema", 0});
     if (json_str_is(type, "text"))
         in->c->format = CONVO_FORMAT_TEXT;
     else if (json_str_is(type, "json_object"))
@@ -288,7 +294,7 @@ static enum gw_err read_format(struct openai_in *in, struct json v, const struct
     return GW_OK;
 }
 
-static enum gw_err read_effort(struct openai_in *in, struct json v, const struct openai_at *at)
+enum gw_err openai_read_effort(struct openai_in *in, struct json v, const struct openai_at *at)
 {
     static const struct {
         const char *word;
@@ -330,11 +336,11 @@ static enum gw_err read_reasoning(struct openai_in *in, struct json v, const str
 
     if (!json_is(v, JSON_OBJECT))
         return openai_wrong(in, at, NULL, "Must be an object");
-    err = get_flag(in, at, v, "exclude", &exclude);
+    err = openai_get_flag(in, at, v, "exclude", &exclude);
     if (!err)
         err = read_budget(in, v, "max_tokens", at);
     if (!err && json_exists(effort))
-        err = read_effort(in, effort, &(struct openai_at){at, "effort", 0});
+        err = openai_read_effort(in, effort, &(struct openai_at){at, "effort", 0});
     if (exclude >= 0)
         in->c->include_thoughts = !exclude;
     return err;
@@ -371,7 +377,7 @@ static enum gw_err read_stream_options(struct openai_in *in, struct json v,
 
     if (!json_is(v, JSON_OBJECT))
         return openai_wrong(in, at, NULL, "Must be an object");
-    err = get_flag(in, at, v, "include_usage", &usage);
+    err = openai_get_flag(in, at, v, "include_usage", &usage);
     in->c->include_usage = usage == 1;
     return err;
 }
@@ -396,61 +402,51 @@ static enum gw_err read_nothing(struct openai_in *in, struct json v, const struc
 /* --- the table ---------------------------------------------------------------------------------
  */
 
-enum kind { TEXT, NUMBER, WHOLE, SWITCH, OBJECT, LIST, OTHER };
-
-struct member {
-    const char *name;
-    enum kind kind;
-    size_t at;        /* of the field in struct convo */
-    double low, high; /* of a number */
-    enum gw_err (*read)(struct openai_in *in, struct json v, const struct openai_at *at);
-};
-
 #define AT(field) offsetof(struct convo, field)
 
 /* `thinking` stands before the efforts only in effect: see read_thinking(). */
-static const struct member members[] = {
-    {"model", TEXT, AT(model)},
-    {"messages", OTHER, .read = read_messages},
-    {"stream", OTHER, .read = read_stream},
-    {"stream_options", OTHER, .read = read_stream_options},
-    {"max_tokens", WHOLE, AT(max_tokens), 1, MAX_TOKENS_CEILING},
-    {"max_completion_tokens", WHOLE, AT(max_tokens), 1, MAX_TOKENS_CEILING},
-    {"temperature", NUMBER, AT(temperature), 0, 2},
-    {"top_p", NUMBER, AT(top_p), 0, 1},
-    {"top_k", NUMBER, AT(top_k), 0, 1e9},
-    {"presence_penalty", NUMBER, AT(presence_penalty), -2, 2},
-    {"frequency_penalty", NUMBER, AT(frequency_penalty), -2, 2},
-    {"seed", NUMBER, AT(seed), -1e300, 1e300},
-    {"n", WHOLE, AT(n), 1, 128},
-    {"stop", OTHER, .read = read_stop},
-    {"tools", OTHER, .read = read_tools},
-    {"tool_choice", OTHER, .read = read_tool_choice},
-    {"parallel_tool_calls", SWITCH, AT(parallel_tools)},
-    {"functions", OTHER, .read = read_functions},
-    {"function_call", OTHER, .read = read_function_call},
-    {"response_format", OTHER, .read = read_format},
-    {"reasoning_effort", OTHER, .read = read_effort},
-    {"reasoning", OTHER, .read = read_reasoning},
-    {"thinking", OTHER, .read = read_thinking},
-    {"logprobs", SWITCH, AT(logprobs)},
-    {"top_logprobs", WHOLE, AT(top_logprobs), 0, 20},
-    {"logit_bias", OBJECT, AT(logit_bias)},
-    {"user", TEXT, AT(user)},
-    {"service_tier", TEXT, AT(service_tier)},
-    {"metadata", OBJECT, AT(metadata)},
-    {"prediction", OBJECT, AT(prediction)},
-    {"modalities", LIST, AT(modalities)},
-    {"audio", OBJECT, AT(audio)},
-    {"web_search_options", OBJECT, AT(web_search)},
-    {"fallbacks", OTHER, .read = read_nothing},
+static const struct openai_member members[] = {
+    {"model", OPENAI_TEXT, AT(model)},
+    {"messages", OPENAI_OTHER, .read = read_messages},
+    {"stream", OPENAI_OTHER, .read = read_stream},
+    {"stream_options", OPENAI_OTHER, .read = read_stream_options},
+    {"max_tokens", OPENAI_WHOLE, AT(max_tokens), 1, MAX_TOKENS_CEILING},
+    {"max_completion_tokens", OPENAI_WHOLE, AT(max_tokens), 1, MAX_TOKENS_CEILING},
+    {"temperature", OPENAI_NUMBER, AT(temperature), 0, 2},
+    {"top_p", OPENAI_NUMBER, AT(top_p), 0, 1},
+    {"top_k", OPENAI_NUMBER, AT(top_k), 0, 1e9},
+    {"presence_penalty", OPENAI_NUMBER, AT(presence_penalty), -2, 2},
+    {"frequency_penalty", OPENAI_NUMBER, AT(frequency_penalty), -2, 2},
+    {"seed", OPENAI_NUMBER, AT(seed), -1e300, 1e300},
+    {"n", OPENAI_WHOLE, AT(n), 1, 128},
+    {"stop", OPENAI_OTHER, .read = read_stop},
+    {"tools", OPENAI_OTHER, .read = read_tools},
+    {"tool_choice", OPENAI_OTHER, .read = read_tool_choice},
+    {"parallel_tool_calls", OPENAI_SWITCH, AT(parallel_tools)},
+    {"functions", OPENAI_OTHER, .read = read_functions},
+    {"function_call", OPENAI_OTHER, .read = read_function_call},
+    {"response_format", OPENAI_OTHER, .read = read_format},
+    {"reasoning_effort", OPENAI_OTHER, .read = openai_read_effort},
+    {"reasoning", OPENAI_OTHER, .read = read_reasoning},
+    {"thinking", OPENAI_OTHER, .read = read_thinking},
+    {"logprobs", OPENAI_SWITCH, AT(logprobs)},
+    {"top_logprobs", OPENAI_WHOLE, AT(top_logprobs), 0, 20},
+    {"logit_bias", OPENAI_OBJECT, AT(logit_bias)},
+    {"user", OPENAI_TEXT, AT(user)},
+    {"service_tier", OPENAI_TEXT, AT(service_tier)},
+    {"metadata", OPENAI_OBJECT, AT(metadata)},
+    {"prediction", OPENAI_OBJECT, AT(prediction)},
+    {"modalities", OPENAI_LIST, AT(modalities)},
+    {"audio", OPENAI_OBJECT, AT(audio)},
+    {"web_search_options", OPENAI_OBJECT, AT(web_search)},
+    {"fallbacks", OPENAI_OTHER, .read = read_nothing},
 };
 
 #define N_MEMBERS (sizeof(members) / sizeof(*members))
 
-_Static_assert(N_MEMBERS <= 64, "one bit for each member");
+_Static_assert(N_MEMBERS <= OPENAI_MAX_MEMBERS, "one bit for each member");
 
-static enum gw_err read_number(struct openai_in *in, const struct member *m, struct json v,
+static enum gw_err read_number(struct openai_in *in, const struct openai_member *m, struct json v,
                                const struct openai_at *at)
 {
     double d;
@@ -463,7 +459,7 @@ static enum gw_err read_number(struct openai_in *in, const struct member *m, str
     return GW_OK;
 }
 
-static enum gw_err read_whole(struct openai_in *in, const struct member *m, struct json v,
+static enum gw_err read_whole(struct openai_in *in, const struct openai_member *m, struct json v,
                               const struct openai_at *at)
 {
     int64_t n;
@@ -476,32 +472,32 @@ static enum gw_err read_whole(struct openai_in *in, const struct member *m, stru
     return GW_OK;
 }
 
-static enum gw_err read_member(struct openai_in *in, const struct member *m, struct json v)
+static enum gw_err read_member(struct openai_in *in, const struct openai_member *m, struct json v)
 {
     struct openai_at at = {NULL, m->name, 0};
     char *field = (char *)in->c + m->at;
     bool b;
 
     switch (m->kind) {
-    case TEXT:
+    case OPENAI_TEXT:
         if (!json_is(v, JSON_STRING))
             return openai_wrong(in, &at, NULL, "Must be a string");
         *(struct slice *)field = json_str(v);
         return ((struct slice *)field)->p ? GW_OK : GW_ENOMEM;
-    case NUMBER:
+    case OPENAI_NUMBER:
         return read_number(in, m, v, &at);
-    case WHOLE:
+    case OPENAI_WHOLE:
         return read_whole(in, m, v, &at);
-    case SWITCH:
+    case OPENAI_SWITCH:
         if (!json_bool(v, &b))
             return openai_wrong(in, &at, NULL, "Must be true or false");
         *(int *)field = b;
         return GW_OK;
-    case OBJECT:
-    case LIST:
-        if (!json_is(v, m->kind == OBJECT ? JSON_OBJECT : JSON_ARRAY))
-            return openai_wrong(in, &at, NULL,
-                                m->kind == OBJECT ? "Must be an object" : "Must be an array");
+    case OPENAI_OBJECT:
+    case OPENAI_LIST:
+        if (!json_is(v, m->kind == OPENAI_OBJECT ? JSON_OBJECT : JSON_ARRAY))
+            return openai_wrong(
+                in, &at, NULL, m->kind == OPENAI_OBJECT ? "Must be an object" : "Must be an array");
         *(struct slice *)field = json_raw(v);
         return GW_OK;
     default:
@@ -509,27 +505,38 @@ static enum gw_err read_member(struct openai_in *in, const struct member *m, str
     }
 }
 
-static enum gw_err read_one(struct openai_in *in, struct json v, uint64_t *seen)
+static enum gw_err read_one(struct openai_in *in, const struct openai_member *table, unsigned n,
+                            struct json v, uint64_t *seen)
 {
     struct slice name = json_key(v);
     const char *unknown;
 
     if (!name.p)
         return GW_ENOMEM;
-    for (unsigned i = 0; i < N_MEMBERS; i++) {
-        if (!slice_is(name, members[i].name))
+    for (unsigned i = 0; i < n; i++) {
+        if (!slice_is(name, table[i].name))
             continue;
         if (*seen & 1ull << i)
-            return convo_refuse(in->rep, GW_EBADREQ, pointer(in, NULL, members[i].name),
-                                SLICE("Is given twice"));
+            return openai_refuse(in, GW_EBADREQ, NULL, table[i].name, "Is given twice");
         *seen |= 1ull << i;
-        return json_is(v, JSON_NULL) ? GW_OK : read_member(in, &members[i], v);
+        return json_is(v, JSON_NULL) ? GW_OK : read_member(in, &table[i], v);
     }
     unknown = arena_cstr(in->arena, name);
     if (!unknown)
         return GW_ENOMEM;
     convo_drop(in->rep, unknown);
     return GW_OK;
+}
+
+enum gw_err openai_read_members(struct openai_in *in, const struct openai_member *table, unsigned n,
+                                struct json root)
+{
+    uint64_t seen = 0;
+    enum gw_err err = GW_OK;
+
+    for (struct json it = json_first(root); json_exists(it) && !err; it = json_next(root, it))
+        err = read_one(in, table, n, it, &seen);
+    return err;
 }
 
 static enum gw_err check_whole(struct openai_in *in, struct json root)
@@ -553,17 +560,15 @@ enum gw_err openai_decode_request(struct arena *a, struct json root, struct conv
     struct openai_in in = {.arena = a, .c = convo_new(a), .rep = rep};
     struct json effort = openai_get(root, "reasoning_effort");
     unsigned before = arena_refusals(a);
-    uint64_t seen = 0;
-    enum gw_err err = GW_OK;
+    enum gw_err err;
 
     if (!in.c)
         return GW_ENOMEM;
     if (!json_is(root, JSON_OBJECT))
         return convo_refuse(rep, GW_EBADREQ, SLICE(""), SLICE("The body must be a JSON object"));
-    for (struct json it = json_first(root); json_exists(it) && !err; it = json_next(root, it))
-        err = read_one(&in, it, &seen);
+    err = openai_read_members(&in, members, N_MEMBERS, root);
     if (!err && json_exists(effort)) /* wins over what `thinking` stands for */
-        err = read_effort(&in, effort, &(struct openai_at){NULL, "reasoning_effort", 0});
+        err = openai_read_effort(&in, effort, &(struct openai_at){NULL, "reasoning_effort", 0});
     if (!err)
         err = check_whole(&in, root);
     err = in.nomem ? GW_ENOMEM : dialect_end(a, before, err);

@@ -39,35 +39,6 @@ static struct convo_part *add(struct openai_in *in, struct target *to, enum conv
 /* --- media -------------------------------------------------------------------------------------
  */
 
-/* data:<type>[;parameter]*;base64,<data>. False when it is not of this form. */
-static bool split_data_url(struct slice url, struct slice *ret_mime, struct slice *ret_data)
-{
-    struct slice head;
-    size_t comma = slice_find(url, ',');
-
-    if (url.n < 5 || strncasecmp(url.p, "data:", 5) != 0 || comma == url.n || comma < 12)
-        return false;
-    head = slice_of(url.p + 5, comma - 5);
-    if (strncasecmp(head.p + head.n - 7, ";base64", 7) != 0)
-        return false;
-    *ret_mime = slice_of(head.p, slice_find(head, ';'));
-    *ret_data = slice_from(url, comma + 1);
-    return ret_data->n > 0;
-}
-
-/* An http(s) URL with a host and without spaces or control characters. It is never fetched here. */
-static bool is_web_url(struct slice url)
-{
-    size_t slashes = url.n > 7 && (url.p[4] | 0x20) == 's' ? 8 : 7;
-
-    if (!media_is_http(url) || url.n <= slashes || url.p[slashes] == '/')
-        return false;
-    for (size_t i = 0; i < url.n; i++)
-        if ((unsigned char)url.p[i] <= ' ' || url.p[i] == 0x7f)
-            return false;
-    return true;
-}
-
 static enum gw_err read_image(struct openai_in *in, struct target *to, struct json v,
                               const struct openai_at *at, struct convo_part **ret)
 {
@@ -83,12 +54,12 @@ static enum gw_err read_image(struct openai_in *in, struct target *to, struct js
         err = openai_get_str(in, at, v, "detail", false, &detail);
     if (err)
         return err;
-    if (split_data_url(url, &mime, &data)) {
+    if (media_split_data_url(url, &mime, &data)) {
         if (media_is(mime, "application/pdf"))
             kind = CONVO_FILE;
         else if (mime.n < 6 || strncasecmp(mime.p, "image/", 6) != 0)
             return openai_wrong(in, at, "url", "Must be an image");
-    } else if (!is_web_url(url)) {
+    } else if (!media_is_web_url(url)) {
         return openai_wrong(in, at, "url", "Must be a base64 data URL or an http or https URL");
     }
     p = *ret = add(in, to, kind);
@@ -120,7 +91,7 @@ static enum gw_err read_file(struct openai_in *in, struct target *to, struct jso
         return err;
     if (data.n == 0 && id.n == 0)
         return openai_wrong(in, at, NULL, "file_data or file_id is required");
-    if (data.n && split_data_url(data, &mime, &inner))
+    if (data.n && media_split_data_url(data, &mime, &inner))
         data = inner;
     else if (data.n && slice_find(data, ':') < data.n)
         return openai_wrong(in, at, "file_data", "Must be base64 data or a base64 data URL");
@@ -267,15 +238,15 @@ static enum gw_err read_content(struct openai_in *in, struct target *to, struct 
  */
 
 /* The arguments must be a JSON object, since every other dialect carries them as one. */
-static enum gw_err read_args(struct openai_in *in, struct json function, struct convo_part *p,
+enum gw_err openai_read_args(struct openai_in *in, struct json holder, struct convo_part *p,
                              const struct openai_at *at)
 {
     struct json root;
     enum gw_err err;
 
-    if (!json_exists(openai_get(function, "arguments")))
+    if (!json_exists(openai_get(holder, "arguments")))
         return openai_wrong(in, at, "arguments", "A string is required");
-    err = openai_get_str(in, at, function, "arguments", false, &p->args);
+    err = openai_get_str(in, at, holder, "arguments", false, &p->args);
     if (err)
         return err;
     if (p->args.n == 0) {
@@ -299,7 +270,7 @@ static enum gw_err read_function(struct openai_in *in, struct json f, struct con
     if (!json_is(f, JSON_OBJECT))
         return openai_wrong(in, at, NULL, "An object is required");
     err = openai_get_str(in, at, f, "name", true, &p->name);
-    return err ? err : read_args(in, f, p, at);
+    return err ? err : openai_read_args(in, f, p, at);
 }
 
 static enum gw_err read_signature(struct openai_in *in, struct json holder,
