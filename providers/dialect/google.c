@@ -3,6 +3,7 @@
  * mean, and embeddings.
  */
 #include "providers/dialect/google.h"
+#include "providers/dialect/google_client.h"
 
 /* --- path and headers ---------------------------------------------------------------------- */
 
@@ -276,6 +277,10 @@ const struct dialect dialect_google = {
     .name = "google",
     .encode_request = google_encode_request,
     .pass_request = google_pass_request,
+    .pass_body = google_pass_body,
+    .pass_event = google_pass_event,
+    .pass_answer = google_pass_answer,
+    .ends_on_finish = true,
     .decode_answer = google_decode_answer,
     .decoder_new = google_decoder_new,
     .decode_event = google_decode_event,
@@ -283,4 +288,8 @@ const struct dialect dialect_google = {
     .decode_error = google_decode_error,
     .encode_embed = google_encode_embed,
     .decode_embed = google_decode_embed,
+    .decode_request = google_decode_request,
+    .encode_answer = google_encode_answer,
+    .encoder_new = google_encoder_new,
+    .encode_event = google_encode_event,
 };

@@ -8,6 +8,7 @@
  * tells the reason's first half.
  */
 #include "providers/dialect/google.h"
+#include "providers/dialect/google_client.h"
 
 #include "gateway/core/rng.h"
 #include "providers/dialect/toolname.h"
@@ -74,21 +75,28 @@ static uint64_t count(struct json usage, const char *name)
 
 /* Each frame repeats the numbers so far. Thoughts are beside the candidates' tokens, unless the
  * total says that they are among them. */
-static enum gw_err take_usage(struct dialect_decoder *d, struct json usage)
+bool google_usage(struct json usage, struct convo_usage *ret)
 {
     uint64_t candidates, thoughts;
 
     if (!json_is(usage, JSON_OBJECT))
-        return GW_OK;
+        return false;
     candidates = count(usage, "candidatesTokenCount");
     thoughts = count(usage, "thoughtsTokenCount");
-    d->usage.known = true;
-    d->usage.input = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount");
-    d->usage.cache_read = count(usage, "cachedContentTokenCount");
-    d->usage.reasoning = thoughts;
-    d->usage.output = candidates + thoughts;
-    if (candidates >= thoughts && d->usage.input + candidates == count(usage, "totalTokenCount"))
-        d->usage.output = candidates;
+    ret->known = true;
+    ret->input = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount");
+    ret->cache_read = count(usage, "cachedContentTokenCount");
+    ret->reasoning = thoughts;
+    ret->output = candidates + thoughts;
+    if (candidates >= thoughts && ret->input + candidates == count(usage, "totalTokenCount"))
+        ret->output = candidates;
+    return true;
+}
+
+static enum gw_err take_usage(struct dialect_decoder *d, struct json usage)
+{
+    if (!google_usage(usage, &d->usage))
+        return GW_OK;
     return emit(d, (struct convo_event){.kind = CONVO_EV_USAGE, .usage = d->usage});
 }
 

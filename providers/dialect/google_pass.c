@@ -1,0 +1,136 @@
+/*
+ * google_pass.c - Gemini bodies that are relayed as they are; see the end of dialect.h.
+ *
+ * The model is in the URL, so a request loses nothing but `fallbacks`, which is ours. Relayed
+ * events are read with tokens on the C stack, as in openai_pass.c.
+ */
+#include "providers/dialect/google.h"
+#include "providers/dialect/google_client.h"
+
+#define EVENT_TOKENS 160u
+
+/* --- the request --------------------------------------------------------------------------- */
+
+/* Copies `whole` without the member whose key and value lie in [from, to) and the comma that parts
+ * it from the others. */
+static void copy_without(struct buf *out, struct slice whole, const char *from, const char *to)
+{
+    const char *end = whole.p + whole.n, *after = to, *before = from;
+
+    while (after < end && strchr(" \t\r\n", *after) && *after)
+        after++;
+    if (after < end && *after == ',') {
+        after++;
+    } else {
+        while (before > whole.p && before[-1] != ',' && before[-1] != '{')
+            before--;
+        if (before > whole.p && before[-1] == ',')
+            before--;
+        after = to;
+    }
+    buf_add(out, whole.p, (size_t)(before - whole.p));
+    buf_add(out, after, (size_t)(end - after));
+}
+
+enum gw_err google_pass_body(struct json root, const struct registry_model *m, bool stream,
+                             struct buf *out)
+{
+    struct json own = json_get(root, "fallbacks");
+    struct slice whole = json_raw(root), key, value;
+
+    (void)m;
+    (void)stream;
+    if (!json_is(root, JSON_OBJECT))
+        return GW_EBADREQ;
+    if (!json_exists(own)) {
+        buf_add_slice(out, whole);
+        return buf_err(out);
+    }
+    key = json_raw((struct json){own.doc, own.i - 1});
+    value = json_raw(own);
+    copy_without(out, whole, key.p, value.p + value.n);
+    return buf_err(out);
+}
+
+/* --- relayed events ------------------------------------------------------------------------ */
+
+static bool has_finish(struct json candidates)
+{
+    for (struct json c = json_first(candidates); json_exists(c); c = json_next(candidates, c))
+        if (json_is(json_get(c, "finishReason"), JSON_STRING))
+            return true;
+    return false;
+}
+
+/* One walk over the members instead of a search for each. */
+static void inspect(struct json root, struct dialect_pass_info *info)
+{
+    struct json error = {NULL, 0}, candidates = error, usage = error, feedback = error;
+
+    for (struct json it = json_first(root); json_exists(it); it = json_next(root, it)) {
+        struct slice name = json_key(it);
+
+        if (slice_is(name, "candidates"))
+            candidates = it;
+        else if (slice_is(name, "usageMetadata"))
+            usage = it;
+        else if (slice_is(name, "promptFeedback"))
+            feedback = it;
+        else if (slice_is(name, "error") && json_is(it, JSON_OBJECT))
+            error = it;
+    }
+    if (json_exists(error)) {
+        struct dialect_error e;
+
+        google_read_error(error, 0, &e);
+        info->error = true;
+        info->text = e.message;
+        return;
+    }
+    info->has_usage = google_usage(usage, &info->usage);
+    info->finish =
+        has_finish(candidates) || json_is(json_get(feedback, "blockReason"), JSON_STRING);
+    info->has_content = json_count(candidates) > 0 || info->finish;
+}
+
+enum gw_err google_pass_event(struct slice data, struct arena *scratch,
+                              struct dialect_pass_info *ret)
+{
+    struct json_token tokens[EVENT_TOKENS];
+    struct json_doc doc = {.arena = scratch};
+    struct json root = {NULL, 0};
+    unsigned before = arena_refusals(scratch);
+    enum gw_err err;
+
+    *ret = (struct dialect_pass_info){.usage = ret->usage};
+    err = json_parse_into(&doc, tokens, EVENT_TOKENS, data, &root);
+    if (err == GW_ETOOBIG)
+        err = json_parse(scratch, data, NULL, &root, NULL);
+    if (err == GW_ENOMEM)
+        return err;
+    if (!err && json_is(root, JSON_ARRAY)) /* an error's way of coming */
+        root = json_first(root);
+    if (err || !json_is(root, JSON_OBJECT))
+        return GW_EUPBAD;
+    inspect(root, ret);
+    return dialect_end(scratch, before, GW_OK);
+}
+
+enum gw_err google_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret)
+{
+    struct json_limits limits = {.max_tokens = 4000000};
+    struct convo_usage usage = {.known = false};
+    struct json root;
+    enum gw_err err = json_parse(scratch, body, &limits, &root, NULL);
+
+    if (err == GW_ENOMEM)
+        return err;
+    if (err || !json_is(root, JSON_OBJECT) || json_is(json_get(root, "error"), JSON_OBJECT))
+        return GW_EUPBAD;
+    if (json_count(json_get(root, "candidates")) == 0 &&
+        !json_is(json_get(root, "promptFeedback"), JSON_OBJECT))
+        return GW_EUPBAD;
+    google_usage(json_get(root, "usageMetadata"), &usage);
+    *ret = usage;
+    return GW_OK;
+}
