@@ -199,6 +199,8 @@ static bool chat_start_call(struct chat *c)
         .body = c->body,
         .pass_headers = c->pass_headers,
         .n_pass_headers = c->n_pass_headers,
+        .decoded = &c->decoded,
+        .strict = llm_is_strict(req),
         .deadline_us = req->deadline_us,
         .request_id = req->id,
         .traceparent = req->traceparent,
@@ -246,14 +248,13 @@ static bool chat_pass_unread(struct chat *c, enum gw_err err, const struct convo
 /* Reads, decodes and routes; false when the request has been answered. */
 static bool chat_prepare(struct chat *c)
 {
-    struct convo_report rep = {0};
     enum gw_err err;
 
     if (!llm_parse_body(c->req, &c->body))
         return false;
-    err = c->form->decode(c, &rep);
+    err = c->form->decode(c, &c->decoded);
     if (err)
-        return chat_pass_unread(c, err, &rep);
+        return chat_pass_unread(c, err, &c->decoded);
     return llm_resolve(c->req, c->convo->model, c->body, &c->route);
 }
 

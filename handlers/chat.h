@@ -19,6 +19,7 @@ struct chat {
     struct op *call; /* the provider call, or NULL */
     struct json body;
     struct convo *convo;
+    struct convo_report decoded; /* what reading the body left out */
     struct registry_route route;
     struct dialect_header pass_headers[PROVIDER_MAX_PASS_HEADERS]; /* set by the form's decode */
     unsigned n_pass_headers;

@@ -75,6 +75,11 @@ bool llm_resolve(struct request *req, struct slice model, struct json root,
            append_fallbacks(req, fallbacks, ret);
 }
 
+bool llm_is_strict(const struct request *req)
+{
+    return slice_is_nocase(request_header(req, "X-Postern-Strict"), "true");
+}
+
 void llm_refuse(struct request *req, enum gw_err err, const struct convo_report *rep)
 {
     struct error_detail d = {.message = rep->why, .param = rep->refused};

@@ -19,6 +19,9 @@ bool llm_parse_body(struct request *req, struct json *ret_root);
 bool llm_resolve(struct request *req, struct slice model, struct json root,
                  struct registry_route *ret);
 
+/* Did the client send X-Postern-Strict: true? Then what would be left out is refused instead. */
+bool llm_is_strict(const struct request *req);
+
 /* Answers a translation's refusal: 4xx with the field's name. */
 void llm_refuse(struct request *req, enum gw_err err, const struct convo_report *rep);
 

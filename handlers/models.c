@@ -3,12 +3,15 @@
 #include "handlers/models.h"
 
 #include "gateway/core/json.h"
+#include "gateway/http/router.h"
 #include "handlers/llm.h"
 #include "providers/provider.h"
 
 #define MAX_OUT (16u << 20)
 /* The registry tells no date of birth; clients want a number (1 January 2024). */
 #define CREATED 1704067200
+#define CREATED_TEXT "2024-01-01T00:00:00Z"
+#define MAX_PAGE 1000
 
 static void reply(struct request *req, struct buf *out)
 {
@@ -19,7 +22,7 @@ static void reply(struct request *req, struct buf *out)
     buf_deinit(out);
 }
 
-/* --- OpenAI's shape
+/* --- OpenAI's shape, and Anthropic's
  * --------------------------------------------------------------------------------- */
 
 static void put_openai(struct json_writer *w, struct slice id, const char *owner)
@@ -32,6 +35,107 @@ static void put_openai(struct json_writer *w, struct slice id, const char *owner
     json_obj_end(w);
 }
 
+static void put_anthropic(struct json_writer *w, struct slice id)
+{
+    json_obj(w);
+    json_kv_cstr(w, "type", "model");
+    json_kv_str(w, "id", id);
+    json_kv_str(w, "display_name", id);
+    json_kv_cstr(w, "created_at", CREATED_TEXT);
+    json_obj_end(w);
+}
+
+/* One page of Anthropic's list: what the query asks for. */
+struct page {
+    struct slice after, before; /* ids */
+    int64_t limit;
+    bool reached; /* the id to begin after has come */
+    bool over;    /* the id to end before has come */
+    bool more;
+    int64_t n;
+    struct slice first, last;
+};
+
+static enum gw_err read_page(struct request *req, struct page *p)
+{
+    struct slice limit;
+    enum gw_err err = GW_OK;
+
+    *p = (struct page){.after = request_query(req, "after_id", &err), .limit = MAX_PAGE};
+    if (!err)
+        p->before = request_query(req, "before_id", &err);
+    if (!err)
+        limit = request_query(req, "limit", &err);
+    if (err)
+        return err;
+    p->reached = p->after.n == 0;
+    if (limit.p == NULL)
+        return GW_OK;
+    p->limit = 0;
+    for (size_t i = 0; i < limit.n; i++) {
+        if (limit.p[i] < '0' || limit.p[i] > '9' || p->limit > MAX_PAGE)
+            return GW_ESCHEMA;
+        p->limit = p->limit * 10 + (limit.p[i] - '0');
+    }
+    return p->limit >= 1 && p->limit <= MAX_PAGE ? GW_OK : GW_ESCHEMA;
+}
+
+static void put_on_page(struct json_writer *w, struct page *p, struct slice id)
+{
+    p->over |= p->before.n > 0 && slice_eq(id, p->before);
+    if (p->reached && !p->over) {
+        p->more |= p->n == p->limit;
+        if (p->n < p->limit) {
+            put_anthropic(w, id);
+            p->first = p->n++ ? p->first : id;
+            p->last = id;
+        }
+    }
+    p->reached |= slice_eq(id, p->after);
+}
+
+static void put_id_or_null(struct json_writer *w, const char *key, struct slice id)
+{
+    if (id.n)
+        json_kv_str(w, key, id);
+    else
+        json_kv_null(w, key);
+}
+
+/* --- the lists
+ * -------------------------------------------------------------------------------------- */
+
+static void list_anthropic(struct request *req)
+{
+    const struct registry *r = llm_registry(req);
+    struct error_detail d = {.param = SLICE("limit"), .message = SLICE("must be from 1 to 1000")};
+    struct json_writer w;
+    struct page page;
+    struct buf out;
+    enum gw_err err = read_page(req, &page);
+
+    if (err) {
+        request_fail(req, err, err == GW_ESCHEMA ? &d : NULL);
+        return;
+    }
+    buf_init(&out, MAX_OUT);
+    json_writer_init(&w, &out);
+    json_obj(&w);
+    json_put_key(&w, "data");
+    json_arr(&w);
+    for (const struct registry_alias *a = r->aliases; a; a = a->next)
+        put_on_page(&w, &page, a->name);
+    for (const struct registry_model *m = r->models; m; m = m->next)
+        if (m->provider->enabled)
+            put_on_page(&w, &page, m->id);
+    json_arr_end(&w);
+    json_kv_bool(&w, "has_more", page.more);
+    put_id_or_null(&w, "first_id", page.first);
+    put_id_or_null(&w, "last_id", page.last);
+    json_obj_end(&w);
+    reply(req, &out);
+}
+
 void models_list(struct request *req)
 {
     const struct registry *r = llm_registry(req);
@@ -40,6 +144,10 @@ void models_list(struct request *req)
     struct json_writer w;
     struct buf out;
 
+    if (surface_of(req) == SURFACE_ANTHROPIC) {
+        list_anthropic(req);
+        return;
+    }
     buf_init(&out, MAX_OUT);
     json_writer_init(&w, &out);
     json_obj(&w);
@@ -82,7 +190,11 @@ void models_get(struct request *req)
     }
     buf_init(&out, MAX_OUT);
     json_writer_init(&w, &out);
-    if (find_alias(llm_registry(req), req->params[0]))
+    if (surface_of(req) == SURFACE_ANTHROPIC)
+        put_anthropic(&w, find_alias(llm_registry(req), req->params[0])
+                              ? req->params[0]
+                              : route.targets[0].model->id);
+    else if (find_alias(llm_registry(req), req->params[0]))
         put_openai(&w, req->params[0], "postern");
     else
         put_openai(&w, route.targets[0].model->id, route.targets[0].model->provider->name);

@@ -7,6 +7,7 @@
 #include "handlers/chat.h"
 #include "handlers/embeddings.h"
 #include "handlers/health.h"
+#include "handlers/messages.h"
 #include "handlers/models.h"
 #include "handlers/ops.h"
 
@@ -17,6 +18,10 @@ static const struct route routes[] = {
     {HTTP_POST, "/v1/embeddings",       embeddings_openai, SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
     {HTTP_GET,  "/v1/models",           models_list,       SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_GET,  "/v1/models/{id...}",   models_get,        SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+
+    /* Anthropic's surface; its /v1/models is OpenAI's, told apart by the anthropic-version header */
+    {HTTP_POST, "/v1/messages",              messages_create, SURFACE_ANTHROPIC, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
+    {HTTP_POST, "/v1/messages/count_tokens", messages_count,  SURFACE_ANTHROPIC, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
 
     /* the native surface */
     {HTTP_POST, "/api/v1/chat",         native_chat,       SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},

@@ -104,6 +104,10 @@ struct dialect {
     /* Path and headers alone, for a body passed through in the same dialect. */
     enum gw_err (*pass_request)(struct arena *a, const struct registry_model *m, bool stream,
                                 struct dialect_request *out);
+    /* The same for having a passed-through body's tokens counted instead of answered; NULL when
+     * the vendor counts none. */
+    enum gw_err (*count_request)(struct arena *a, const struct registry_model *m,
+                                 struct dialect_request *out);
     /* A body for a provider of the client's own dialect: changes nothing but what the gateway must
      * (the model's name, our own members, usage asked for on streams). All other bytes are copied.
      */

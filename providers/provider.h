@@ -73,6 +73,11 @@ struct provider_call_request {
     const struct dialect_header *pass_headers; /* the client's own headers that go along when the
                                                   body passes through; none is a credential */
     unsigned n_pass_headers;                   /* at most PROVIDER_MAX_PASS_HEADERS */
+    const struct convo_report *decoded; /* what reading the body left out; it is lost only where the
+                                           body does not pass through. May be NULL */
+    bool strict; /* a target that would lose something is refused (GW_EUNSUPPORTED) unasked */
+    bool count;  /* the tokens of the body are counted, not answered: it must pass through, and the
+                    answer is one JSON object for on_bytes */
     uint64_t deadline_us;                 /* loop clock; for a stream until its first good event */
     struct slice request_id, traceparent; /* sent along when not empty */
     unsigned max_attempts; /* calls over all targets; 0 = only conf's limit per target */

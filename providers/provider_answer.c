@@ -313,10 +313,23 @@ static enum gw_err pass_event(struct provider_call *c, const struct sse_event *e
     return relay(c, ev);
 }
 
+/* Counted tokens: one object, whose members are the vendor's business. */
+static enum gw_err check_count(struct provider_call *c, struct slice body)
+{
+    struct json root;
+    enum gw_err err = json_parse(c->req.arena, body, NULL, &root, NULL);
+
+    if (err == GW_ENOMEM)
+        return err;
+    return !err && json_is(root, JSON_OBJECT) ? GW_OK : GW_EUPBAD;
+}
+
 static enum gw_err read_passed(struct provider_call *c)
 {
     struct slice body = buf_slice(&c->answer.body);
-    enum gw_err err = c->model->provider->dialect->pass_answer(c->req.arena, body, &c->usage);
+    enum gw_err err =
+        c->req.count ? check_count(c, body)
+                     : c->model->provider->dialect->pass_answer(c->req.arena, body, &c->usage);
 
     if (!err)
         err = provider_go_live(c);

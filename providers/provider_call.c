@@ -103,7 +103,9 @@ static struct needs needs_of(const struct provider_call *c)
 {
     struct needs n = {.capabilities = REGISTRY_CAN_EMBED};
 
-    if (c->req.convo) {
+    if (c->req.count) {
+        n.capabilities = 0;
+    } else if (c->req.convo) {
         n.capabilities = convo_needs(c->req.convo);
         n.tokens = convo_estimate_tokens(c->req.convo) + (uint64_t)c->req.convo->max_tokens;
     }
@@ -252,6 +254,17 @@ static bool target_admits(struct provider_call *c)
 /* --- the request --------------------------------------------------------------------------------
  */
 
+/* The client would rather have no answer than one without what it asked for. */
+static enum gw_err refuse_lossy(struct provider_call *c)
+{
+    struct slice field = slice_cstr(c->report.dropped[0]);
+
+    return convo_refuse(&c->report, GW_EUNSUPPORTED, field,
+                        arena_printf(c->req.arena,
+                                     "%.*s cannot be carried to %.*s, and X-Postern-Strict is set.",
+                                     SLICE_ARG(field), SLICE_ARG(c->model->id)));
+}
+
 static enum gw_err encode(struct provider_call *c)
 {
     const struct dialect *d = c->model->provider->dialect;
@@ -266,11 +279,16 @@ static enum gw_err encode(struct provider_call *c)
         err = d->encode_embed(c->req.arena, c->req.embed, c->model, out, &c->report);
     } else if (c->req.inbound == d && d->pass_body && json_exists(c->req.body)) {
         c->info.passed_through = true;
-        err = d->pass_request(c->req.arena, c->model, c->stream, out);
+        err = c->req.count ? d->count_request(c->req.arena, c->model, out)
+                           : d->pass_request(c->req.arena, c->model, c->stream, out);
         if (!err)
             err = d->pass_body(c->req.body, c->model, c->stream, &c->body);
     } else {
+        if (c->req.decoded)
+            c->report = *c->req.decoded;
         err = d->encode_request(c->req.convo, c->model, out, &c->report);
+        if (!err && c->req.strict && c->report.n_dropped)
+            err = refuse_lossy(c);
     }
     if (!err)
         err = buf_err(&c->body);
@@ -322,6 +340,16 @@ static void call_next(struct provider_call *c)
     call_exhausted(c);
 }
 
+/* The client's own header of this name goes along instead. */
+static bool is_passed(const struct provider_call *c, struct slice name)
+{
+    for (unsigned i = 0; c->info.passed_through && i < c->req.n_pass_headers; i++)
+        if (c->req.pass_headers[i].name.n == name.n &&
+            strncasecmp(c->req.pass_headers[i].name.p, name.p, name.n) == 0)
+            return true;
+    return false;
+}
+
 static unsigned put_headers(struct provider_call *c, struct transport_header *to)
 {
     const struct registry_provider *p = c->model->provider;
@@ -331,8 +359,9 @@ static unsigned put_headers(struct provider_call *c, struct transport_header *to
     to[n++] = (struct transport_header){SLICE("Accept"), c->stream ? SLICE("text/event-stream")
                                                                    : SLICE("application/json")};
     for (unsigned i = 0; i < c->dialect_request.n_headers; i++)
-        to[n++] = (struct transport_header){c->dialect_request.headers[i].name,
-                                            c->dialect_request.headers[i].value};
+        if (!is_passed(c, c->dialect_request.headers[i].name))
+            to[n++] = (struct transport_header){c->dialect_request.headers[i].name,
+                                                c->dialect_request.headers[i].value};
     for (unsigned i = 0; i < p->n_headers; i++)
         to[n++] = (struct transport_header){p->headers[i].name, p->headers[i].value};
     for (unsigned i = 0; c->info.passed_through && i < c->req.n_pass_headers; i++)
@@ -652,7 +681,7 @@ struct op *provider_call(const struct provider_call_request *req, const struct p
     c->req = *req;
     c->sink = sink;
     c->arg = arg;
-    c->stream = req->convo && req->convo->stream;
+    c->stream = req->convo && req->convo->stream && !req->count;
     c->info.report = &c->report;
     buf_init(&c->body, SIZE_MAX / 2);
     loop_timer_init(&c->timer, on_backoff, c);

@@ -116,6 +116,19 @@ static void write_openai(struct json_writer *w, const struct parts *p)
     json_obj_end(w);
 }
 
+/* This shape has no member for the field: its vendor puts the name in front of the message. */
+static void put_placed_message(struct json_writer *w, const struct parts *p)
+{
+    json_put_key(w, "message");
+    json_put_raw(w, SLICE("\""));
+    if (p->param.n && memmem(p->message.p, p->message.n, p->param.p, p->param.n) == NULL) {
+        json_escape(w->out, p->param);
+        buf_add_cstr(w->out, ": ");
+    }
+    json_escape(w->out, p->message);
+    buf_add_char(w->out, '"');
+}
+
 static void write_anthropic(struct json_writer *w, const struct parts *p)
 {
     json_obj(w);
@@ -124,7 +137,7 @@ static void write_anthropic(struct json_writer *w, const struct parts *p)
     json_obj(w);
     json_kv_cstr(w, "type",
                  name_of(anthropic_types, p->status, "invalid_request_error", "api_error"));
-    json_kv_str(w, "message", p->message);
+    put_placed_message(w, p);
     json_obj_end(w);
     json_kv_str(w, "request_id", p->request_id);
     json_obj_end(w);

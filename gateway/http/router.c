@@ -246,10 +246,19 @@ enum gw_err router_find(struct arena *a, enum http_method method, struct slice p
     return GW_OK;
 }
 
+/* /v1/models is two vendors' path: the caller's headers say whose. */
+static bool tells_anthropic_models(const struct request *req)
+{
+    return req->route->surface == SURFACE_OPENAI && slice_starts(req->path, "/v1/models") &&
+           request_header(req, "anthropic-version").p != NULL;
+}
+
 enum surface surface_of(const struct request *req)
 {
-    if (req->route)
+    if (req->route && !tells_anthropic_models(req))
         return req->route->surface;
+    if (req->route)
+        return SURFACE_ANTHROPIC;
     if (slice_is(req->path, "/v1/messages") || slice_starts(req->path, "/v1/messages/"))
         return SURFACE_ANTHROPIC;
     if (slice_starts(req->path, "/v1beta/"))

@@ -7,6 +7,7 @@
  * begins here.
  */
 #include "gateway/core/rng.h"
+#include "gateway/http/router.h"
 #include "gateway/middleware/middleware.h"
 
 #include <ctype.h>
@@ -108,4 +109,6 @@ void request_id_hook(struct request *req)
     if (req->id.n == 0)
         request_id_run(req);
     request_set_header(req, "X-Request-ID", req->id);
+    if (surface_of(req) == SURFACE_ANTHROPIC)
+        request_set_header(req, "request-id", req->id); /* where that vendor's libraries look */
 }

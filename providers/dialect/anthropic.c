@@ -208,6 +208,15 @@ enum gw_err anthropic_pass_request(struct arena *a, const struct registry_model 
     return GW_OK;
 }
 
+static enum gw_err count_request(struct arena *a, const struct registry_model *m,
+                                 struct dialect_request *out)
+{
+    enum gw_err err = anthropic_pass_request(a, m, false, out);
+
+    out->path = SLICE("/v1/messages/count_tokens");
+    return err;
+}
+
 /* --- errors -------------------------------------------------------------------------------- */
 
 static const struct {
@@ -297,5 +306,13 @@ const struct dialect dialect_anthropic = {
     .decoder_new = anthropic_decoder_new,
     .decode_event = anthropic_decode_event,
     .decode_end = anthropic_decode_end,
+    .count_request = count_request,
+    .pass_body = anthropic_pass_body,
+    .pass_event = anthropic_pass_event,
+    .pass_answer = anthropic_pass_answer,
     .decode_error = anthropic_decode_error,
+    .decode_request = anthropic_decode_request,
+    .encode_answer = anthropic_encode_answer,
+    .encoder_new = anthropic_encoder_new,
+    .encode_event = anthropic_encode_event,
 };
