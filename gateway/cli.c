@@ -4,6 +4,7 @@
 #include "gateway/core/buf.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/rng.h"
+#include "providers/dialect/fields.h"
 #include "providers/transport.h"
 
 #include <stdio.h>
@@ -112,4 +113,18 @@ int cli_keygen(int argc, char **argv)
     text[43] = '\0'; /* 32 bytes are 43 digits; the 44th would be padding */
     puts(text);
     return 0;
+}
+
+int cli_fields(int argc, char **argv)
+{
+    struct buf out;
+    bool ok;
+
+    (void)argc;
+    (void)argv;
+    buf_init(&out, 1u << 20);
+    fields_markdown(&out);
+    ok = !buf_err(&out) && fwrite(out.p, 1, out.n, stdout) == out.n && fflush(stdout) == 0;
+    buf_deinit(&out);
+    return ok ? 0 : 1;
 }

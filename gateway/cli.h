@@ -7,3 +7,6 @@ int cli_health(int argc, char **argv);
 
 /* postern keygen: 32 random bytes as base64url, 43 characters. */
 int cli_keygen(int argc, char **argv);
+
+/* postern fields: the translation table as Markdown (deploy/docs/TRANSLATIONS.md). */
+int cli_fields(int argc, char **argv);

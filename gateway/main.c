@@ -31,6 +31,7 @@ static const struct command commands[] = {
      "validate configuration and environment, print every problem"},
     {"health", cli_health, "[URL]", "ask a running instance whether it is ready"},
     {"keygen", cli_keygen, "", "print a random secret for JWT_SECRET_KEY or POSTERN_MASTER_KEY"},
+    {"fields", cli_fields, "", "print what becomes of every field between the dialects"},
     {"version", command_version, "", "print the version"},
     {"help", command_help, "", "print this"},
 };

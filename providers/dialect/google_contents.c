@@ -190,8 +190,16 @@ static enum gw_err write_file(struct writer *r, const char *role, const struct c
     return GW_OK;
 }
 
+/* Caching is implicit here: the marker says nothing to this provider. */
+static void drop_marker(struct writer *r, const struct convo_part *p)
+{
+    if (p->cache_control.n > 0)
+        convo_drop(r->rep, "cache_control");
+}
+
 static enum gw_err write_media(struct writer *r, const char *role, const struct convo_part *p)
 {
+    drop_marker(r, p);
     switch (p->kind) {
     case CONVO_TEXT:
     case CONVO_REFUSAL:
@@ -266,6 +274,7 @@ static enum gw_err write_call(struct writer *r, const struct convo_part *p)
 
     if (err)
         return err;
+    drop_marker(r, p);
     part(r, "model");
     json_put_key(r->w, "functionCall");
     json_obj(r->w);
@@ -338,6 +347,7 @@ static enum gw_err write_result(struct writer *r, const struct result *result)
 {
     enum gw_err err;
 
+    drop_marker(r, result->part);
     part(r, "user");
     json_put_key(r->w, "functionResponse");
     json_obj(r->w);

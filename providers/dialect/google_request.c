@@ -86,6 +86,8 @@ static enum gw_err write_tool(struct request *r, const struct convo_tool *t)
 
     if (t->strict == 1)
         convo_drop(r->rep, "tools.function.strict");
+    if (t->cache_control.n > 0)
+        convo_drop(r->rep, "cache_control");
     json_obj(&r->w);
     err = put_safe_name(r, t->name);
     if (t->description.n > 0)
