@@ -10,11 +10,13 @@
 #include "handlers/messages.h"
 #include "handlers/models.h"
 #include "handlers/ops.h"
+#include "handlers/responses.h"
 
 /* clang-format off */
 static const struct route routes[] = {
     /* OpenAI's surface */
     {HTTP_POST, "/v1/chat/completions", chat_completions,  SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
+    {HTTP_POST, "/v1/responses",        responses_create,  SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
     {HTTP_POST, "/v1/embeddings",       embeddings_openai, SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
     {HTTP_GET,  "/v1/models",           models_list,       SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_GET,  "/v1/models/{id...}",   models_get,        SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
