@@ -25,8 +25,9 @@ const struct field_row *fields_all(unsigned *ret_n)
 const char *field_fate_word(enum field_fate f)
 {
     static const char *const words[] = {
-        [FIELD_PASSED] = "passed",   [FIELD_CARRIED] = "carried", [FIELD_TRANSLATED] = "translated",
-        [FIELD_IGNORED] = "ignored", [FIELD_REFUSED] = "refused", [FIELD_OURS] = "ours",
+        [FIELD_PASSED] = "passed", [FIELD_CARRIED] = "carried", [FIELD_TRANSLATED] = "translated",
+        [FIELD_PARTLY] = "partly", [FIELD_IGNORED] = "ignored", [FIELD_REFUSED] = "refused",
+        [FIELD_OURS] = "ours",
     };
 
     return words[f];
@@ -58,6 +59,7 @@ void fields_markdown(struct buf *out)
         "- **passed**: the provider speaks the client's dialect, the bytes go through\n"
         "- **carried**: same name, same value\n"
         "- **translated**: another name, shape or value of the same sense\n"
+        "- **partly**: translated as far as it goes; the rest is named in `X-Postern-Dropped`\n"
         "- **ignored**: left out, and named in `X-Postern-Dropped`\n"
         "- **refused**: 400 with the field's name, since leaving it out would change the answer\n"
         "- **ours**: acts in the gateway and is not sent\n\n"

@@ -18,6 +18,7 @@ enum field_fate {
     FIELD_CARRIED,    /* under the same name and with the same value */
     FIELD_TRANSLATED, /* under another name, in another shape, or as another value of the same sense
                        */
+    FIELD_PARTLY,     /* translated as far as it goes, the rest named in X-Postern-Dropped */
     FIELD_IGNORED,    /* left out, and named in X-Postern-Dropped */
     FIELD_REFUSED,    /* 400 with the field's name: leaving it out would change the answer */
     FIELD_OURS        /* acts in the gateway itself and is not sent */

@@ -140,6 +140,9 @@ static const char *fault(const struct field_row *row, enum field_dialect to)
         return row->to[to] == FIELD_REFUSED ? NULL : "was refused";
     if (row->to[to] == FIELD_REFUSED)
         return "was not refused";
+    if (row->to[to] == FIELD_PARTLY)
+        return s.n_dropped > plain.n_dropped && !same(&s, &plain) ? NULL
+                                                                  : "was not translated partly";
     if (s.n_dropped > plain.n_dropped)
         return row->to[to] == FIELD_IGNORED ? NULL : "was dropped";
     if (row->to[to] == FIELD_IGNORED)
