@@ -122,12 +122,33 @@ static enum gw_err on_event(const struct convo_event *ev, void *arg)
     return err;
 }
 
+static void end_stream(struct chat *c, enum gw_err err, const struct dialect_error *vendor);
+
+/* Bytes of a relayed stream. The chat is over, and `c` may be gone, when they cannot be framed. */
+static void relay_bytes(struct chat *c, struct slice bytes)
+{
+    enum gw_err err;
+
+    if (!c->form->relay) {
+        send_bytes(c, bytes);
+        return;
+    }
+    err = c->form->relay(c, bytes, &c->out);
+    if (!err) {
+        send_out(c);
+        return;
+    }
+    op_cancel(&c->call);
+    end_stream(c, err, NULL);
+    chat_end(c);
+}
+
 static void on_bytes(struct slice bytes, void *arg)
 {
     struct chat *c = arg;
 
     if (c->convo->stream) {
-        send_bytes(c, bytes);
+        relay_bytes(c, bytes);
         return;
     }
     c->usage = *provider_call_usage(c->call);
@@ -140,6 +161,11 @@ static void end_stream(struct chat *c, enum gw_err err, const struct dialect_err
 {
     struct convo_event ev = {.kind = CONVO_EV_ERROR, .err = err};
 
+    if (!err && c->form->relay) {
+        err = ev.err = c->form->relay(c, SLICE_NONE, &c->out);
+        if (!err)
+            send_out(c);
+    }
     if (!err) {
         stream_end(c->stream);
         return;

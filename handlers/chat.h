@@ -56,6 +56,9 @@ struct chat_form {
     void (*answer)(struct chat *c, const struct convo_answer *ans, struct buf *out);
     /* Writes one event of a stream; CONVO_EV_ERROR must leave nothing to follow. */
     enum gw_err (*event)(struct chat *c, const struct convo_event *ev, struct buf *out);
+    /* Frames the bytes of a relayed stream anew: whole server-sent events in, and no bytes once the
+     * stream is complete, translated or relayed. NULL: relayed bytes go out as they came. */
+    enum gw_err (*relay)(struct chat *c, struct slice bytes, struct buf *out);
     struct slice stream_type; /* content type of a stream */
     struct slice heartbeat;   /* what keeps a silent stream alive */
 };

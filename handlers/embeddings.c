@@ -1,5 +1,6 @@
 /*
- * embeddings.c - POST /v1/embeddings (OpenAI's shape) and POST /api/v1/embeddings (the native one).
+ * embeddings.c - embeddings: POST /v1/embeddings (OpenAI's shape) and POST /api/v1/embeddings (the
+ * native one); Google's is generate_embed.c.
  *
  *     begin --decoded, routed--> CALL --on_embed--> (answer kept) --on_end--> end
  */
@@ -22,7 +23,7 @@ struct embed {
     struct registry_route route;
     const struct provider_call_info *info;
     struct buf out; /* the answer, written when it comes; freed by embed_end() */
-    bool native;
+    const struct embed_form *form;
 };
 
 static void embed_end(struct embed *e)
@@ -72,15 +73,15 @@ static struct slice pack(struct arena *a, struct slice vector)
                                                           (int)(n * sizeof(float))));
 }
 
-static void put_vector(struct json_writer *w, const struct embed *e,
-                       const struct dialect_embedding *v)
+static void put_vector(struct json_writer *w, struct request *req,
+                       const struct dialect_embed_request *ask, const struct dialect_embedding *v)
 {
     struct slice packed;
 
     if (v->is_base64) {
         json_put_str(w, v->value);
-    } else if (e->ask.base64) {
-        packed = pack(e->req->arena, v->value);
+    } else if (ask->base64) {
+        packed = pack(req->arena, v->value);
         if (packed.p)
             json_put_str(w, packed);
         else
@@ -90,8 +91,15 @@ static void put_vector(struct json_writer *w, const struct embed *e,
     }
 }
 
-static void put_openai(struct json_writer *w, const struct embed *e,
-                       const struct dialect_embed_answer *ans, struct slice model)
+static struct slice model_of(const struct dialect_embed_request *ask,
+                             const struct dialect_embed_answer *ans)
+{
+    return ans->model.n ? ans->model : ask->model;
+}
+
+static void put_openai(struct json_writer *w, struct request *req,
+                       const struct dialect_embed_request *ask,
+                       const struct dialect_embed_answer *ans)
 {
     unsigned i;
 
@@ -103,11 +111,11 @@ static void put_openai(struct json_writer *w, const struct embed *e,
         json_kv_cstr(w, "object", "embedding");
         json_kv_int(w, "index", i);
         json_put_key(w, "embedding");
-        put_vector(w, e, &ans->vectors[i]);
+        put_vector(w, req, ask, &ans->vectors[i]);
         json_obj_end(w);
     }
     json_arr_end(w);
-    json_kv_str(w, "model", model);
+    json_kv_str(w, "model", model_of(ask, ans));
     json_put_key(w, "usage");
     json_obj(w);
     json_kv_int(w, "prompt_tokens", (int64_t)ans->usage.input);
@@ -115,18 +123,19 @@ static void put_openai(struct json_writer *w, const struct embed *e,
     json_obj_end(w);
 }
 
-static void put_native(struct json_writer *w, const struct embed *e,
-                       const struct dialect_embed_answer *ans, struct slice model)
+static void put_native(struct json_writer *w, struct request *req,
+                       const struct dialect_embed_request *ask,
+                       const struct dialect_embed_answer *ans)
 {
     unsigned i;
 
     json_put_key(w, "embeddings");
     json_arr(w);
     for (i = 0; i < ans->n; i++)
-        put_vector(w, e, &ans->vectors[i]);
+        put_vector(w, req, ask, &ans->vectors[i]);
     json_arr_end(w);
     json_kv_int(w, "dimension", ans->n ? (int64_t)dimension_of(ans->vectors[0].value) : 0);
-    json_kv_str(w, "model", model);
+    json_kv_str(w, "model", model_of(ask, ans));
     json_put_key(w, "cached");
     json_arr(w);
     for (i = 0; i < ans->n; i++)
@@ -137,15 +146,11 @@ static void put_native(struct json_writer *w, const struct embed *e,
 static void on_embed(const struct dialect_embed_answer *ans, void *arg)
 {
     struct embed *e = arg;
-    struct slice model = ans->model.n ? ans->model : e->ask.model;
     struct json_writer w;
 
     json_writer_init(&w, &e->out);
     json_obj(&w);
-    if (e->native)
-        put_native(&w, e, ans, model);
-    else
-        put_openai(&w, e, ans, model);
+    e->form->write(&w, e->req, &e->ask, ans);
     json_obj_end(&w);
 }
 
@@ -180,11 +185,12 @@ static const struct provider_sink sink = {
 /* --- reading
  * -------------------------------------------------------------------------------------- */
 
-static enum gw_err read_inputs(struct embed *e, struct json input, struct convo_report *rep)
+static enum gw_err read_inputs(struct request *req, struct json input,
+                               struct dialect_embed_request *ask, struct convo_report *rep)
 {
     bool many = json_is(input, JSON_ARRAY);
     uint32_t n = many ? json_count(input) : 1, i;
-    struct slice *list = n ? arena_array(e->req->arena, struct slice, n) : NULL;
+    struct slice *list = n ? arena_array(req->arena, struct slice, n) : NULL;
     struct json it = many ? json_first(input) : input;
 
     if (n == 0 || n > MAX_INPUTS)
@@ -193,7 +199,7 @@ static enum gw_err read_inputs(struct embed *e, struct json input, struct convo_
         return GW_ENOMEM;
     for (i = 0; i < n; i++, it = many ? json_next(input, it) : it) {
         if (many && (json_is(it, JSON_NUMBER) || json_is(it, JSON_ARRAY))) {
-            e->ask.raw_input = json_raw(input);
+            ask->raw_input = json_raw(input);
             return GW_OK;
         }
         if (!json_is(it, JSON_STRING))
@@ -203,46 +209,71 @@ static enum gw_err read_inputs(struct embed *e, struct json input, struct convo_
         if (list[i].n == 0)
             return convo_refuse(rep, GW_ESCHEMA, SLICE("/input"), SLICE("must not be empty"));
     }
-    e->ask.inputs = list;
-    e->ask.n_inputs = n;
+    ask->inputs = list;
+    ask->n_inputs = n;
     return GW_OK;
 }
 
-static enum gw_err read_options(struct embed *e, struct convo_report *rep)
+static enum gw_err read_encoding(struct json body, struct dialect_embed_request *ask,
+                                 struct convo_report *rep)
 {
-    struct json format = json_get(e->body, "encoding_format");
-    struct json dimensions = json_get(e->body, "dimensions");
+    struct json format = json_get(body, "encoding_format");
 
-    if (!e->native && json_exists(format) && !json_is(format, JSON_NULL)) {
-        e->ask.base64 = json_str_is(format, "base64");
-        if (!e->ask.base64 && !json_str_is(format, "float"))
-            return convo_refuse(rep, GW_ESCHEMA, SLICE("/encoding_format"),
-                                SLICE("must be \"float\" or \"base64\""));
-    }
-    if (json_exists(dimensions) && !json_is(dimensions, JSON_NULL) &&
-        (!json_int(dimensions, &e->ask.dimensions) || e->ask.dimensions < 1 ||
-         e->ask.dimensions > 4096))
-        return convo_refuse(rep, GW_ESCHEMA, SLICE("/dimensions"),
-                            SLICE("must be an integer from 1 to 4096"));
-    e->ask.user = json_str(json_get(e->body, "user"));
-    return GW_OK;
+    if (!json_exists(format) || json_is(format, JSON_NULL))
+        return GW_OK;
+    ask->base64 = json_str_is(format, "base64");
+    return ask->base64 || json_str_is(format, "float")
+               ? GW_OK
+               : convo_refuse(rep, GW_ESCHEMA, SLICE("/encoding_format"),
+                              SLICE("must be \"float\" or \"base64\""));
 }
 
-static enum gw_err embed_decode(struct embed *e, struct convo_report *rep)
+static enum gw_err read_body(struct request *req, struct json body,
+                             struct dialect_embed_request *ask, struct convo_report *rep)
 {
-    struct json model = json_get(e->body, "model");
+    struct json dimensions = json_get(body, "dimensions");
     enum gw_err err;
 
-    if (json_has_duplicate(e->body, "model") || json_has_duplicate(e->body, "input"))
-        return convo_refuse(rep, GW_EBADREQ, SLICE("/model"), SLICE("a member is there twice"));
-    if (e->native && !json_exists(model))
-        e->ask.model = SLICE("embed");
-    else if (json_is(model, JSON_STRING) && json_str(model).n)
-        e->ask.model = json_str(model);
-    else
+    if (ask->model.n == 0)
         return convo_refuse(rep, GW_ESCHEMA, SLICE("/model"), SLICE("must be a non-empty string"));
-    err = read_inputs(e, json_get(e->body, "input"), rep);
-    return err ? err : read_options(e, rep);
+    err = read_inputs(req, json_get(body, "input"), ask, rep);
+    if (err)
+        return err;
+    if (json_exists(dimensions) && !json_is(dimensions, JSON_NULL) &&
+        (!json_int(dimensions, &ask->dimensions) || ask->dimensions < 1 || ask->dimensions > 4096))
+        return convo_refuse(rep, GW_ESCHEMA, SLICE("/dimensions"),
+                            SLICE("must be an integer from 1 to 4096"));
+    ask->user = json_str(json_get(body, "user"));
+    return GW_OK;
+}
+
+static enum gw_err read_model(struct json body, struct dialect_embed_request *ask,
+                              struct convo_report *rep)
+{
+    if (json_has_duplicate(body, "model") || json_has_duplicate(body, "input"))
+        return convo_refuse(rep, GW_EBADREQ, SLICE("/model"), SLICE("a member is there twice"));
+    ask->model = json_str(json_get(body, "model"));
+    return GW_OK;
+}
+
+static enum gw_err decode_openai(struct request *req, struct json body,
+                                 struct dialect_embed_request *ask, struct convo_report *rep)
+{
+    enum gw_err err = read_model(body, ask, rep);
+
+    if (!err)
+        err = read_encoding(body, ask, rep);
+    return err ? err : read_body(req, body, ask, rep);
+}
+
+static enum gw_err decode_native(struct request *req, struct json body,
+                                 struct dialect_embed_request *ask, struct convo_report *rep)
+{
+    enum gw_err err = read_model(body, ask, rep);
+
+    if (!json_exists(json_get(body, "model")))
+        ask->model = SLICE("embed");
+    return err ? err : read_body(req, body, ask, rep);
 }
 
 /* Reads, decodes and routes; false when the request has been answered. */
@@ -253,7 +284,7 @@ static bool embed_prepare(struct embed *e)
 
     if (!llm_parse_body(e->req, &e->body))
         return false;
-    err = embed_decode(e, &rep);
+    err = e->form->decode(e->req, e->body, &e->ask, &rep);
     if (err) {
         llm_refuse(e->req, err, &rep);
         return false;
@@ -261,7 +292,7 @@ static bool embed_prepare(struct embed *e)
     return llm_resolve(e->req, e->ask.model, e->body, &e->route);
 }
 
-static void embed_begin(struct request *req, bool native)
+void embeddings_begin(struct request *req, const struct embed_form *form)
 {
     struct embed *e = arena_new(req->arena, struct embed);
     struct provider_call_request call;
@@ -271,7 +302,7 @@ static void embed_begin(struct request *req, bool native)
         return;
     }
     e->req = req;
-    e->native = native;
+    e->form = form;
     buf_init(&e->out, MAX_BODY_OUT);
     if (!embed_prepare(e))
         return;
@@ -293,12 +324,15 @@ static void embed_begin(struct request *req, bool native)
     request_on_abort(req, on_client_gone, e);
 }
 
+static const struct embed_form openai = {.decode = decode_openai, .write = put_openai};
+static const struct embed_form native = {.decode = decode_native, .write = put_native};
+
 void embeddings_openai(struct request *req)
 {
-    embed_begin(req, false);
+    embeddings_begin(req, &openai);
 }
 
 void embeddings_native(struct request *req)
 {
-    embed_begin(req, true);
+    embeddings_begin(req, &native);
 }

@@ -6,6 +6,7 @@
 #include "gateway/http/router.h"
 #include "handlers/chat.h"
 #include "handlers/embeddings.h"
+#include "handlers/generate.h"
 #include "handlers/health.h"
 #include "handlers/messages.h"
 #include "handlers/models.h"
@@ -24,6 +25,11 @@ static const struct route routes[] = {
     /* Anthropic's surface; its /v1/models is OpenAI's, told apart by the anthropic-version header */
     {HTTP_POST, "/v1/messages",              messages_create, SURFACE_ANTHROPIC, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
     {HTTP_POST, "/v1/messages/count_tokens", messages_count,  SURFACE_ANTHROPIC, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
+
+    /* Google's surface: the method stands behind the model's name */
+    {HTTP_POST, "/v1beta/models/{model...}", generate_post,   SURFACE_GOOGLE, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
+    {HTTP_GET,  "/v1beta/models",            generate_models, SURFACE_GOOGLE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,  "/v1beta/models/{id...}",    generate_model,  SURFACE_GOOGLE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
 
     /* the native surface */
     {HTTP_POST, "/api/v1/chat",         native_chat,       SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},

@@ -46,7 +46,8 @@ struct dialect_embed_request {
     struct slice raw_input; /* not empty: the input as it came, token numbers; then inputs is empty
                                and a dialect that knows only text refuses with the field `input` */
     int64_t dimensions;     /* 0 = not given */
-    bool base64;            /* the client wants encoding_format base64 */
+    struct slice task, title; /* Google's: what the vectors are for; others drop them */
+    bool base64;              /* the client wants encoding_format base64 */
     struct slice user;
 };
 
@@ -119,7 +120,8 @@ struct dialect {
                               struct dialect_pass_info *ret);
     /* Usage of a whole relayed answer, and whether it looks like one (GW_EUPBAD otherwise). */
     enum gw_err (*pass_answer)(struct arena *scratch, struct slice body, struct convo_usage *ret);
-    bool ends_on_finish; /* no terminal event: a relayed stream is complete once it had a finish */
+    bool ends_on_finish; /* no terminal event: a relayed stream is complete when it had a finish and
+                            the provider has closed it well; more may come between the two */
 
     /* A whole 2xx answer as events. GW_EUPBAD when it is not one. `asked` and `m` are what
      * encode_request() was given, since some answers can only be read with them (tool names made

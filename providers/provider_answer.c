@@ -309,7 +309,8 @@ static enum gw_err pass_event(struct provider_call *c, const struct sse_event *e
         if (err)
             return err;
     }
-    a->ended |= info.done || (d->ends_on_finish && info.finish);
+    a->ended |= info.done;
+    a->finished |= d->ends_on_finish && info.finish;
     return relay(c, ev);
 }
 
@@ -327,9 +328,9 @@ static enum gw_err check_count(struct provider_call *c, struct slice body)
 static enum gw_err read_passed(struct provider_call *c)
 {
     struct slice body = buf_slice(&c->answer.body);
-    enum gw_err err =
-        c->req.count ? check_count(c, body)
-                     : c->model->provider->dialect->pass_answer(c->req.arena, body, &c->usage);
+    enum gw_err err = c->req.count
+                          ? check_count(c, body)
+                          : c->model->provider->dialect->pass_answer(c->req.arena, body, &c->usage);
 
     if (!err)
         err = provider_go_live(c);
@@ -422,6 +423,7 @@ static enum gw_err end_stream(struct provider_call *c)
     err = end_feed(c, sse_finish(&a->sse));
     if (!err && !a->ended && !c->info.passed_through)
         err = c->model->provider->dialect->decode_end(a->decoder, on_event, c);
+    a->ended |= a->finished; /* nothing else tells the end of such a stream than its closing */
     if (err)
         return err == GW_ETOOBIG ? GW_EUPBAD : err;
     return a->ended ? GW_OK : GW_EUPSTREAM;

@@ -56,14 +56,16 @@ struct provider_state {
     struct select_ewma latency;
     unsigned in_flight;
     struct provider_model *models[PROVIDER_MODEL_SLOTS]; /* hashed by name */
-    struct provider_model *other; /* for names past the limit: clients can invent them */
-    unsigned n_models;
+    struct provider_model *other; /* for unlisted names past the limit: clients can invent them */
+    unsigned n_unlisted;
     struct metric_series *m_in_flight, *m_circuit, *m_ttft;
 };
 
 /* The state of a provider, made if it is new; NULL out of memory. */
 struct provider_state *provider_state_of(const char *name);
-struct provider_model *provider_model_of(struct provider_state *s, struct slice name);
+/* What is kept of a model: listed ones have a record of their own, whatever names clients invent.
+ */
+struct provider_model *provider_model_of(struct provider_state *s, const struct registry_model *rm);
 
 /* The breaker, with metrics and sharing of its changes. */
 bool provider_allow(struct provider_state *s, struct breaker_pass *ret_pass);
@@ -83,8 +85,9 @@ void provider_add_in_flight(struct provider_state *s, int delta);
 /* The answer of one sending, from its head to its end. */
 struct provider_answer {
     int status;
-    bool live;  /* the sink has been told */
-    bool ended; /* the provider's terminal event was seen */
+    bool live;     /* the sink has been told */
+    bool ended;    /* the provider's terminal event was seen */
+    bool finished; /* a relayed stream without terminal events had a finish */
     bool has_vendor;
     bool sse_ready;
     struct dialect_error vendor; /* what the provider said went wrong, when has_vendor */

@@ -80,6 +80,12 @@ enum gw_err google_pass_request(struct arena *a, const struct registry_model *m,
     return google_target(a, m, stream ? ":streamGenerateContent?alt=sse" : ":generateContent", out);
 }
 
+static enum gw_err google_count_request(struct arena *a, const struct registry_model *m,
+                                        struct dialect_request *out)
+{
+    return google_target(a, m, ":countTokens", out);
+}
+
 /* --- errors -------------------------------------------------------------------------------- */
 
 static bool contains(struct slice text, const char *word)
@@ -214,6 +220,9 @@ static enum gw_err google_encode_embed(struct arena *a, const struct dialect_emb
         return err ? err : GW_ENOMEM;
     if (r->user.n > 0)
         convo_drop(rep, "user");
+    if (r->raw_input.n > 0)
+        return convo_refuse(rep, GW_EUNSUPPORTED, SLICE("input"),
+                            SLICE("this provider takes texts, no token numbers"));
     json_writer_init(&w, out->body);
     json_obj(&w);
     json_put_key(&w, "requests");
@@ -230,6 +239,10 @@ static enum gw_err google_encode_embed(struct arena *a, const struct dialect_emb
         json_obj_end(&w);
         json_arr_end(&w);
         json_obj_end(&w);
+        if (r->task.n > 0)
+            json_kv_str(&w, "taskType", r->task);
+        if (r->title.n > 0)
+            json_kv_str(&w, "title", r->title);
         if (r->dimensions > 0)
             json_kv_int(&w, "outputDimensionality", r->dimensions);
         json_obj_end(&w);
@@ -277,6 +290,7 @@ const struct dialect dialect_google = {
     .name = "google",
     .encode_request = google_encode_request,
     .pass_request = google_pass_request,
+    .count_request = google_count_request,
     .pass_body = google_pass_body,
     .pass_event = google_pass_event,
     .pass_answer = google_pass_answer,

@@ -63,10 +63,18 @@ enum gw_err openai_encode_embed(struct arena *a, const struct dialect_embed_requ
     json_obj(&w);
     json_kv_str(&w, "model", m->name);
     json_put_key(&w, "input");
-    json_arr(&w);
-    for (unsigned i = 0; i < r->n_inputs; i++)
-        json_put_str(&w, r->inputs[i]);
-    json_arr_end(&w);
+    if (r->raw_input.n) {
+        json_put_raw(&w, r->raw_input);
+    } else {
+        json_arr(&w);
+        for (unsigned i = 0; i < r->n_inputs; i++)
+            json_put_str(&w, r->inputs[i]);
+        json_arr_end(&w);
+    }
+    if (r->task.n)
+        convo_drop(rep, "taskType");
+    if (r->title.n)
+        convo_drop(rep, "title");
     json_kv_cstr(&w, "encoding_format", r->base64 ? "base64" : "float");
     if (r->dimensions > 0)
         json_kv_int(&w, "dimensions", r->dimensions);

@@ -1,0 +1,387 @@
+/*
+ * generate.c - Google's surface: POST /v1beta/models/{model}:{method}.
+ *
+ * generateContent and streamGenerateContent are forms of chat.c. A stream is server-sent events
+ * with ?alt=sse; without it a JSON array that grows, `[{...},\n{...}]`, into which the events'
+ * data is put one by one, whether they were translated or relayed. An error is the array's last
+ * element.
+ *
+ * Tokens are counted by the provider where every target speaks Google's dialect, else estimated:
+ *
+ *     begin --routed--> CALL --on_bytes--> (answered) --on_end--> end
+ *       '--another dialect--> estimate, answered
+ */
+#include "handlers/generate.h"
+
+#include "gateway/core/loop.h"
+#include "gateway/core/metrics.h"
+#include "handlers/chat.h"
+#include "handlers/llm.h"
+#include "providers/dialect/google_client.h"
+#include "providers/sse.h"
+
+#define MAX_EVENT_BYTES (64u << 20)
+
+struct generate_target generate_target_of(const struct request *req)
+{
+    struct slice all = req->params[0];
+    const char *colon = all.n ? memrchr(all.p, ':', all.n) : NULL;
+    size_t n = colon ? (size_t)(colon - all.p) : all.n;
+    struct generate_target t = {.model = slice_of(all.p, n), .method = slice_from(all, n + 1)};
+
+    if (slice_starts(t.model, "models/"))
+        t.model = slice_from(t.model, 7);
+    return t;
+}
+
+/* --- generateContent ------------------------------------------------------------------------- */
+
+static enum gw_err name_model(struct chat *c, bool stream)
+{
+    c->convo->model = generate_target_of(c->req).model;
+    c->convo->stream = stream;
+    c->convo->include_usage = true;
+    return GW_OK;
+}
+
+static enum gw_err decode_as(struct chat *c, struct convo_report *rep, bool stream)
+{
+    enum gw_err err = dialect_google.decode_request(c->req->arena, c->body, &c->convo, rep);
+
+    return err ? err : name_model(c, stream);
+}
+
+static enum gw_err peek_as(struct chat *c, bool stream)
+{
+    c->convo = convo_new(c->req->arena);
+    return c->convo ? name_model(c, stream) : GW_ENOMEM;
+}
+
+static enum gw_err decode_whole(struct chat *c, struct convo_report *rep)
+{
+    return decode_as(c, rep, false);
+}
+
+static enum gw_err decode_stream(struct chat *c, struct convo_report *rep)
+{
+    return decode_as(c, rep, true);
+}
+
+static enum gw_err peek_whole(struct chat *c, struct convo_report *rep)
+{
+    return peek_as(c, false);
+}
+
+static enum gw_err peek_stream(struct chat *c, struct convo_report *rep)
+{
+    return peek_as(c, true);
+}
+
+static void answer(struct chat *c, const struct convo_answer *ans, struct buf *out)
+{
+    struct slice shown = ans->model.n ? ans->model : c->info->model->name;
+
+    dialect_google.encode_answer(ans, shown, loop_wall_us() / 1000000, out);
+}
+
+static enum gw_err event(struct chat *c, const struct convo_event *ev, struct buf *out)
+{
+    if (!c->encoder)
+        c->encoder = dialect_google.encoder_new(c->req->arena, c->convo, c->info->model->name,
+                                                loop_wall_us() / 1000000);
+    return c->encoder ? dialect_google.encode_event(c->encoder, ev, out) : GW_ENOMEM;
+}
+
+/* --- a stream as a JSON array ---------------------------------------------------------------- */
+
+struct array {
+    struct sse_parser sse;
+    struct buf events; /* translated ones on their way into the array */
+    struct buf *out;
+    bool any; /* the array has an element */
+    bool over;
+};
+
+static enum gw_err on_element(const struct sse_event *ev, void *arg)
+{
+    struct array *a = arg;
+
+    if (ev->data.n == 0)
+        return GW_OK;
+    buf_add_cstr(a->out, a->any ? ",\n" : "[");
+    buf_add_slice(a->out, ev->data);
+    a->any = true;
+    return buf_err(a->out);
+}
+
+static void free_array(void *obj)
+{
+    struct array *a = obj;
+
+    sse_deinit(&a->sse);
+    buf_deinit(&a->events);
+}
+
+static struct array *array_of(struct chat *c)
+{
+    struct array *a = c->own;
+
+    if (a)
+        return a;
+    a = arena_new(c->req->arena, struct array);
+    if (!a)
+        return NULL;
+    sse_init(&a->sse, MAX_EVENT_BYTES, on_element, a);
+    buf_init(&a->events, MAX_EVENT_BYTES);
+    c->own = arena_defer(c->req->arena, free_array, a) ? a : NULL;
+    return c->own;
+}
+
+static void close_array(struct array *a, struct buf *out)
+{
+    if (!a->over)
+        buf_add_cstr(out, a->any ? "]\n" : "[]\n");
+    a->over = true;
+}
+
+/* Events into the array; no bytes end it. */
+static enum gw_err relay_array(struct chat *c, struct slice bytes, struct buf *out)
+{
+    struct array *a = array_of(c);
+    enum gw_err err;
+
+    if (!a)
+        return GW_ENOMEM;
+    a->out = out;
+    if (bytes.n)
+        return sse_feed(&a->sse, bytes);
+    err = sse_finish(&a->sse);
+    if (err)
+        return err;
+    close_array(a, out);
+    return buf_err(out);
+}
+
+/* The rest of an event cut in two is not waited for: an error is told after whole events. */
+static enum gw_err event_array(struct chat *c, const struct convo_event *ev, struct buf *out)
+{
+    struct array *a = array_of(c);
+    enum gw_err err;
+
+    if (!a)
+        return GW_ENOMEM;
+    buf_reset(&a->events);
+    err = event(c, ev, &a->events);
+    if (!err && a->events.n)
+        err = relay_array(c, buf_slice(&a->events), out);
+    if (!err && ev->kind == CONVO_EV_ERROR)
+        close_array(a, out);
+    return err ? err : buf_err(out);
+}
+
+/* --- the three forms ------------------------------------------------------------------------- */
+
+static const struct chat_form whole = {
+    .dialect = &dialect_google,
+    .decode = decode_whole,
+    .peek = peek_whole,
+    .answer = answer,
+    .event = event,
+};
+
+static const struct chat_form events = {
+    .dialect = &dialect_google,
+    .decode = decode_stream,
+    .peek = peek_stream,
+    .answer = answer,
+    .event = event,
+    .stream_type = CHAT_EVENT_STREAM,
+    .heartbeat = CHAT_SSE_COMMENT,
+};
+
+static const struct chat_form array = {
+    .dialect = &dialect_google,
+    .decode = decode_stream,
+    .peek = peek_stream,
+    .answer = answer,
+    .event = event_array,
+    .relay = relay_array,
+    .stream_type = {"application/json; charset=utf-8", 31},
+    .heartbeat = {"\n", 1}, /* white space between two elements */
+};
+
+static void generate_whole(struct request *req)
+{
+    chat_begin(req, &whole);
+}
+
+static void generate_stream(struct request *req)
+{
+    struct slice alt = request_query(req, "alt", NULL);
+
+    if (!alt.p)
+        alt = request_query(req, "$alt", NULL);
+    chat_begin(req, slice_is(alt, "sse") ? &events : &array);
+}
+
+/* --- countTokens ----------------------------------------------------------------------------- */
+
+struct counting {
+    struct request *req; /* counted reference, dropped by counting_end() */
+    struct op *call;
+    struct json body;
+    struct convo *convo;
+    struct registry_route route;
+    const struct provider_call_info *info;
+    bool answered;
+};
+
+/* The only exit of a call; `c` may be gone when this returns. */
+static void counting_end(struct counting *c)
+{
+    struct request *req = c->req;
+
+    op_cancel(&c->call);
+    request_on_abort(req, NULL, NULL);
+    request_unref(req);
+}
+
+static void on_client_gone(struct request *req, void *arg)
+{
+    metrics_add(metrics_get(M_CLIENT_GONE, "waiting", NULL, NULL), 1);
+    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
+    counting_end(arg);
+}
+
+static void on_live(const struct provider_call_info *info, void *arg)
+{
+    struct counting *c = arg;
+
+    c->info = info;
+}
+
+/* Bodies that pass through give no events. */
+static enum gw_err on_event(const struct convo_event *ev, void *arg)
+{
+    return GW_EINTERNAL;
+}
+
+static void on_bytes(struct slice bytes, void *arg)
+{
+    struct counting *c = arg;
+
+    c->answered = true;
+    llm_set_headers(c->req, c->info, NULL);
+    request_reply(c->req, 200, SLICE("application/json"), bytes);
+}
+
+static void on_end(enum gw_err err, const struct provider_call_info *info,
+                   const struct convo_usage *usage, const struct dialect_error *vendor, void *arg)
+{
+    struct counting *c = arg;
+
+    c->call = NULL;
+    c->req->upstream_us = info->upstream_us;
+    if (!c->answered)
+        llm_fail(c->req, err ? err : GW_EUPBAD, info, vendor);
+    counting_end(c);
+}
+
+static const struct provider_sink count_sink = {
+    .on_live = on_live, .on_event = on_event, .on_bytes = on_bytes, .on_end = on_end};
+
+static bool all_google(const struct registry_route *r)
+{
+    for (unsigned i = 0; i < r->n_targets; i++)
+        if (r->targets[i].model->provider->dialect != &dialect_google)
+            return false;
+    return r->n_targets > 0;
+}
+
+static void count_here(struct counting *c)
+{
+    struct json inner = google_get(c->body, "generateContentRequest");
+    struct json root = json_exists(inner) ? inner : c->body;
+    struct convo_report rep = {0};
+    enum gw_err err = dialect_google.decode_request(c->req->arena, root, &c->convo, &rep);
+    struct slice text;
+
+    if (err) {
+        llm_refuse(c->req, err, &rep);
+        return;
+    }
+    text = arena_printf(c->req->arena, "{\"totalTokens\":%llu}",
+                        (unsigned long long)convo_estimate_tokens(c->convo));
+    request_set_header(c->req, "X-Postern-Estimated", SLICE("true"));
+    request_finish(c->req, text.p ? GW_OK : GW_ENOMEM, text);
+}
+
+static void count_there(struct counting *c)
+{
+    struct request *req = c->req;
+    struct provider_call_request call = {
+        .arena = req->arena,
+        .conf = req->conf,
+        .route = c->route,
+        .inbound = &dialect_google,
+        .body = c->body,
+        .count = true,
+        .deadline_us = req->deadline_us,
+        .request_id = req->id,
+        .traceparent = req->traceparent,
+    };
+
+    c->convo = convo_new(req->arena); /* nothing in it is needed: the body is what is counted */
+    call.convo = c->convo;
+    c->call = c->convo ? provider_call(&call, &count_sink, c) : NULL;
+    if (!c->call) {
+        request_fail(req, GW_ENOMEM, NULL);
+        return;
+    }
+    request_ref(req);
+    request_on_abort(req, on_client_gone, c);
+}
+
+static void generate_count(struct request *req)
+{
+    struct counting *c = arena_new(req->arena, struct counting);
+
+    if (!c) {
+        request_fail(req, GW_ENOMEM, NULL);
+        return;
+    }
+    c->req = req;
+    if (!llm_parse_body(req, &c->body) ||
+        !llm_resolve(req, generate_target_of(req).model, c->body, &c->route))
+        return;
+    if (all_google(&c->route))
+        count_there(c);
+    else
+        count_here(c);
+}
+
+/* --- methods --------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    void (*run)(struct request *req);
+} methods[] = {
+    {"generateContent", generate_whole},
+    {"streamGenerateContent", generate_stream},
+    {"countTokens", generate_count},
+    {"embedContent", generate_embed_one},
+    {"batchEmbedContents", generate_embed_batch},
+};
+
+void generate_post(struct request *req)
+{
+    struct slice method = generate_target_of(req).method;
+    struct error_detail d = {.message = SLICE("No such method of a model.")};
+
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+        if (slice_is(method, methods[i].name)) {
+            methods[i].run(req);
+            return;
+        }
+    request_fail(req, GW_ENOTFOUND, &d);
+}
