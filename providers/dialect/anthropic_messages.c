@@ -213,6 +213,8 @@ static enum gw_err write_tool_use(struct writer *r, const struct convo_part *p)
 
     if (err)
         return err;
+    if (p->signature.n > 0)
+        convo_drop(r->rep, "thought_signature"); /* Gemini's, of a call */
     block(r, "assistant", "tool_use");
     err = put_safe(r, "id", p->id);
     if (!err)
