@@ -9,7 +9,8 @@
 
 #include <stdlib.h>
 
-#define MAX_MODELS 200u /* kept apart per provider; further ones share one record */
+#define MAX_UNLISTED                                                                               \
+    16u /* models nobody listed that are kept apart per provider; further ones share one record */
 
 static struct provider_state *states;
 static struct provider_share sharing;
@@ -91,17 +92,17 @@ static unsigned hash(struct slice s)
     return h;
 }
 
-struct provider_model *provider_model_of(struct provider_state *s, struct slice name)
+struct provider_model *provider_model_of(struct provider_state *s, const struct registry_model *rm)
 {
-    struct provider_model **slot = &s->models[hash(name) % PROVIDER_MODEL_SLOTS], *m;
+    struct provider_model **slot = &s->models[hash(rm->name) % PROVIDER_MODEL_SLOTS], *m;
 
     for (m = *slot; m; m = m->next)
-        if (slice_eq(m->name, name))
+        if (slice_eq(m->name, rm->name))
             return m;
-    m = s->n_models < MAX_MODELS ? model_new(name) : NULL;
+    m = rm->listed || s->n_unlisted < MAX_UNLISTED ? model_new(rm->name) : NULL;
     if (!m)
         return s->other;
-    s->n_models++;
+    s->n_unlisted += !rm->listed;
     m->next = *slot;
     *slot = m;
     return m;

@@ -170,7 +170,7 @@ static bool candidate_of(struct provider_call *c, const struct registry_target *
         .open = !breaker_would_allow(&s->breaker, &s->config, now),
         .weight = t->weight,
         .price = -1,
-        .ewma_us = select_ewma_value(&provider_model_of(s, m->name)->latency, now),
+        .ewma_us = select_ewma_value(&provider_model_of(s, m)->latency, now),
         .in_flight = s->in_flight,
     };
     if (m->pico_usd.input >= 0 && m->pico_usd.output >= 0)
@@ -330,7 +330,7 @@ static void call_next(struct provider_call *c)
             call_end(c, err);
             return;
         }
-        c->kept = provider_model_of(c->state, c->model->name);
+        c->kept = provider_model_of(c->state, c->model);
         c->info.model = c->model;
         c->info.fallback_index = c->rank[c->order[c->at]];
         c->made = 0;

@@ -484,15 +484,38 @@ static void test_our_own_changes_are_published_and_others_are_taken_over(void **
 static void test_names_clients_invent_do_not_grow_the_state_for_ever(void **state)
 {
     struct provider_state *s = state_of("a");
+    struct registry_model m = {0};
     char name[32];
 
     for (unsigned i = 0; i < 1000; i++) {
         snprintf(name, sizeof(name), "model-%u", i);
-        (void)provider_model_of(s, slice_cstr(name));
+        m.name = slice_cstr(name);
+        (void)provider_model_of(s, &m);
     }
-    assert_int_equal(s->n_models, MAX_MODELS);
-    assert_ptr_equal(provider_model_of(s, SLICE("model-999")), s->other);
-    assert_ptr_not_equal(provider_model_of(s, SLICE("model-0")), s->other);
+    assert_int_equal(s->n_unlisted, MAX_UNLISTED);
+    assert_ptr_equal(provider_model_of(s, &m), s->other);
+    m.name = SLICE("model-0");
+    assert_ptr_not_equal(provider_model_of(s, &m), s->other);
+}
+
+static void test_a_listed_model_keeps_its_own_record_whatever_names_clients_invent(void **state)
+{
+    struct provider_state *s = state_of("a");
+    struct registry_model m = {0};
+    struct provider_model *first;
+    char name[32];
+
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(name, sizeof(name), "model-%u", i);
+        m.name = slice_cstr(name);
+        (void)provider_model_of(s, &m);
+    }
+    m = (struct registry_model){.name = SLICE("listed"), .listed = true};
+    first = provider_model_of(s, &m);
+    assert_ptr_not_equal(first, s->other);
+    assert_true(slice_is(first->name, "listed"));
+    assert_ptr_equal(provider_model_of(s, &m), first);
+    assert_int_equal(s->n_unlisted, MAX_UNLISTED);
 }
 
 int main(void)
@@ -530,6 +553,7 @@ int main(void)
         TEST(test_a_circuit_is_reset_by_name),
         TEST(test_our_own_changes_are_published_and_others_are_taken_over),
         TEST(test_names_clients_invent_do_not_grow_the_state_for_ever),
+        TEST(test_a_listed_model_keeps_its_own_record_whatever_names_clients_invent),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
