@@ -17,6 +17,7 @@
 #include "providers/transport_private.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -133,6 +134,8 @@ static int on_interest(CURL *easy, curl_socket_t fd, int what, void *arg, void *
     (void)easy, (void)arg, (void)socket_arg;
     if (!w)
         return -1;
+    if (!w->connection && !w->watched) /* its pipes block, which libevent's debug mode refuses */
+        evutil_make_socket_nonblocking(fd);
     w->wanted =
         (short)((what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0));
     events = w->wanted;
@@ -153,11 +156,14 @@ curl_socket_t transport_open_socket(void *arg, curlsocktype purpose, struct curl
         return CURL_SOCKET_BAD;
     }
     fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-    if (fd < 0)
+    if (fd < 0) {
+        t->no_socket = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
         return CURL_SOCKET_BAD;
+    }
     w = watch_of(fd);
     if (!w) {
         close(fd);
+        t->out_of_memory = true;
         return CURL_SOCKET_BAD;
     }
     watch_for(w, fd, 0); /* left over when libcurl closed a pipe of its own in silence */

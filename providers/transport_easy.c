@@ -371,7 +371,7 @@ bool transfer_prepare(struct transfer *t, const struct transport_request *req)
     t->n_sent = 0;
     t->resend_refused = t->throttled = false;
     t->burst = 0;
-    t->too_big = t->bad = t->out_of_memory = false;
+    t->too_big = t->bad = t->out_of_memory = t->no_socket = false;
     t->head_done = false;
     t->head_bytes = 0;
     t->bytes_in = 0;
@@ -392,6 +392,9 @@ enum gw_err transfer_error(const struct transfer *t, CURLcode code)
         return GW_EUPBAD;
     if (t->out_of_memory)
         return GW_ENOMEM;
+    if (t->no_socket &&
+        !t->n_sent) /* nothing was asked of the provider: its circuit must not open */
+        return GW_EOVERLOAD;
     switch (code) {
     case CURLE_OUT_OF_MEMORY:
         /* also what libcurl says of a header line of more than 100 KiB */

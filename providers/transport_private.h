@@ -46,6 +46,7 @@ struct transfer {
     size_t burst;                     /* body bytes since the last delivery */
     bool throttled;                   /* libcurl was told to wait until they are delivered */
     bool too_big, bad, out_of_memory; /* why one of our callbacks made libcurl stop */
+    bool no_socket;                   /* ... because no descriptor is left */
 
     /* the head */
     bool head_done, encoded;

@@ -13,7 +13,7 @@ import pytest
 from front import (ALIVE, CHAT, KEY, LIVE, SMUGGLED, ask_unknown, assert_names, chat, front, sanitized,
                    slow_chat, wait_until)
 from gateway import Gateway
-from rawhttp import Closed, Raw, head
+from rawhttp import Closed, Raw, head, post_json
 
 
 # --- 23-25: slow clients ----------------------------------------------------------------------------
@@ -275,6 +275,28 @@ def test_check_091_at_the_descriptor_limit_the_gateway_waits_and_recovers(make_g
         raw.close()
     wait_until(lambda: try_alive(gw), "no recovery")
     wait_until(lambda: gw.descriptors() < 40, "descriptors are kept")
+
+
+def test_a_lack_of_descriptors_is_503_and_no_failure_of_the_provider(make_gateway, standin):
+    gw = make_gateway(env=standin.env(),
+                      preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    held = []
+    while True:  # until one more connection of a client would not be taken
+        held.append(Raw(gw.port))
+        held[-1].send(head("GET", LIVE))
+        if held[-1].answer().status == 503:
+            break
+    held[0].send(post_json(CHAT, {"model": "openai/gpt-4o-mini",
+                                  "messages": [{"role": "user", "content": "hi"}]}, KEY))
+    answer = held[0].answer()
+    assert answer.status == 503
+    assert answer.json["error"]["code"] == "overloaded"
+    for raw in held:
+        raw.close()
+    wait_until(lambda: try_alive(gw), "no recovery")
+    circuits = gw.get("/api/v1/admin/circuits").json["circuits"]
+    assert [c["failures"] for c in circuits if c["name"] == "openai"] == [0]
+    assert gw.chat().status == 200
 
 
 def try_alive(gw):
