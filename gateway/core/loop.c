@@ -114,11 +114,30 @@ bool loop_in_turn(void)
 
 /* --- life ----------------------------------------------------------------------------------- */
 
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
+/* Where memory is watched, so is what is done with events: added twice, or freed while added.
+ * libevent takes this once, and only before the first base. */
+static void watch_events(void)
+{
+    static bool done;
+
+    if (SANITIZED && !done)
+        event_enable_debug_mode();
+    done = true;
+}
+
 enum gw_err loop_init(void)
 {
-    struct event_config *config = event_config_new();
+    struct event_config *config;
 
     assert(!loop.base);
+    watch_events();
+    config = event_config_new();
     if (!config)
         return GW_ENOMEM;
     signal(SIGPIPE, SIG_IGN);

@@ -743,6 +743,5 @@ int main(void)
         TEST(test_several_workers_rotate_one_file_and_lose_nothing),
     };
 
-    event_enable_debug_mode();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

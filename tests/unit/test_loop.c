@@ -551,6 +551,5 @@ int main(void)
         cmocka_unit_test(test_check_100_past_the_limit_the_process_aborts),
     };
 
-    event_enable_debug_mode();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

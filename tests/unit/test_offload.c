@@ -11,8 +11,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include <event2/event.h>
-
 #include <cmocka.h>
 
 /* A door the pool's threads wait at. */
@@ -296,6 +294,5 @@ int main(void)
                                         setup_many, teardown),
     };
 
-    event_enable_debug_mode();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
