@@ -1,8 +1,9 @@
 /*
  * google_pass.c - Gemini bodies that are relayed as they are; see the end of dialect.h.
  *
- * The model is in the URL, so a request loses nothing but `fallbacks`, which is ours. Relayed
- * events are read with tokens on the C stack, as in openai_pass.c.
+ * The model is in the URL, so a request loses nothing but `fallbacks`, which is ours, and only one
+ * to be counted names its model again. Relayed events are read with tokens on the C stack, as in
+ * openai_pass.c.
  */
 #include "providers/dialect/google.h"
 #include "providers/dialect/google_client.h"
@@ -11,44 +12,67 @@
 
 /* --- the request --------------------------------------------------------------------------- */
 
-/* Copies `whole` without the member whose key and value lie in [from, to) and the comma that parts
- * it from the others. */
-static void copy_without(struct buf *out, struct slice whole, const char *from, const char *to)
-{
-    const char *end = whole.p + whole.n, *after = to, *before = from;
+/* Where the source gets other bytes. */
+struct edit {
+    const char *from, *to;
+    struct slice with;
+};
 
-    while (after < end && strchr(" \t\r\n", *after) && *after)
+/* The member whose value is `v`, from its key to its value, and the comma that parts it from the
+ * others. */
+static struct edit without_member(struct slice whole, struct json v)
+{
+    const char *end = whole.p + whole.n;
+    const char *from = json_raw((struct json){v.doc, v.i - 1}).p;
+    const char *to = json_raw(v).p + json_raw(v).n, *after = to;
+
+    while (after < end && *after && strchr(" \t\r\n", *after))
         after++;
-    if (after < end && *after == ',') {
-        after++;
-    } else {
-        while (before > whole.p && before[-1] != ',' && before[-1] != '{')
-            before--;
-        if (before > whole.p && before[-1] == ',')
-            before--;
-        after = to;
-    }
-    buf_add(out, whole.p, (size_t)(before - whole.p));
-    buf_add(out, after, (size_t)(end - after));
+    if (after < end && *after == ',')
+        return (struct edit){from, after + 1, SLICE_NONE};
+    while (from > whole.p && from[-1] != ',' && from[-1] != '{')
+        from--;
+    return (struct edit){from > whole.p && from[-1] == ',' ? from - 1 : from, to, SLICE_NONE};
+}
+
+static const char *copy_edited(struct buf *out, const char *at, const struct edit *e)
+{
+    if (!e->from)
+        return at;
+    buf_add(out, at, (size_t)(e->from - at));
+    buf_add_slice(out, e->with);
+    return e->to;
 }
 
 enum gw_err google_pass_body(struct json root, const struct registry_model *m, bool stream,
                              struct buf *out)
 {
     struct json own = json_get(root, "fallbacks");
-    struct slice whole = json_raw(root), key, value;
+    struct json model = google_get(google_get(root, "generateContentRequest"), "model");
+    struct slice whole = json_raw(root), name = google_model_name(m);
+    struct edit cut = {NULL, NULL, SLICE_NONE}, named = cut;
+    const char *at = whole.p;
 
-    (void)m;
     (void)stream;
     if (!json_is(root, JSON_OBJECT))
         return GW_EBADREQ;
-    if (!json_exists(own)) {
-        buf_add_slice(out, whole);
-        return buf_err(out);
+    if (json_exists(own))
+        cut = without_member(whole, own);
+    if (json_is(model, JSON_STRING)) { /* countTokens says the model once more */
+        named.from = json_raw(model).p;
+        named.to = named.from + json_raw(model).n;
+        named.with = arena_printf(root.doc->arena, "\"models/%.*s\"", SLICE_ARG(name));
+        if (!named.with.p)
+            return GW_ENOMEM;
     }
-    key = json_raw((struct json){own.doc, own.i - 1});
-    value = json_raw(own);
-    copy_without(out, whole, key.p, value.p + value.n);
+    if (cut.from && named.from && named.from < cut.from) {
+        at = copy_edited(out, at, &named);
+        at = copy_edited(out, at, &cut);
+    } else {
+        at = copy_edited(out, at, &cut);
+        at = copy_edited(out, at, &named);
+    }
+    buf_add(out, at, (size_t)(whole.p + whole.n - at));
     return buf_err(out);
 }
 
