@@ -392,8 +392,8 @@ void request_fail(struct request *req, enum gw_err err, const struct error_detai
     req->err = err;
     status = problem_status(surface, err, detail);
     set_retry_after(req, status, detail);
-    if (detail && detail->vendor)
-        request_set_header(req, "X-Postern-Error-Source", SLICE("provider"));
+    request_set_header(req, "X-Postern-Error-Source",
+                       detail && detail->vendor ? SLICE("provider") : SLICE("gateway"));
     /* the id may be made by a response hook: those run twice on errors, and set what they set
      * before */
     if (!req->id.n)

@@ -138,7 +138,8 @@ struct error_detail {
     int status; /* HTTP status to show instead of the table's (a vendor's 404, 422), 0 = table */
     struct slice code;      /* shown instead of the slug (a vendor's own code) */
     uint64_t retry_after_s; /* Retry-After, 0 = none */
-    bool vendor; /* the provider failed, not the gateway: X-Postern-Error-Source: provider */
+    bool vendor; /* the provider failed, not the gateway: X-Postern-Error-Source: provider, else
+                    gateway */
 };
 
 /*

@@ -11,7 +11,8 @@ static const char allowed_methods[] = "GET, POST, PUT, PATCH, DELETE, OPTIONS";
 static const char exposed_headers[] =
     "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, "
     "X-Postern-Provider, X-Postern-Model, X-Postern-Attempts, X-Postern-Fallback-Index, "
-    "X-Postern-Overhead-Us, X-Postern-Cost-Usd, X-Postern-Dropped, X-Cache";
+    "X-Postern-Overhead-Us, X-Postern-Cost-Usd, X-Postern-Dropped, "
+    "X-Postern-Error-Source, X-Cache";
 
 enum origin_verdict { ORIGIN_REFUSED, ORIGIN_LISTED, ORIGIN_ANY };
 
