@@ -34,8 +34,7 @@ static unsigned pass_headers(const struct request *req, struct dialect_header *t
         for (size_t k = 0; k < sizeof(names) / sizeof(names[0]); k++)
             if (n < PROVIDER_MAX_PASS_HEADERS && is_plain(req->headers[i].value) &&
                 slice_is_nocase(req->headers[i].name, names[k]))
-                to[n++] =
-                    (struct dialect_header){slice_cstr(names[k]), req->headers[i].value};
+                to[n++] = (struct dialect_header){slice_cstr(names[k]), req->headers[i].value};
     return n;
 }
 
@@ -178,9 +177,8 @@ static const struct provider_sink sink = {
 
 static void answer_estimate(struct counting *c)
 {
-    struct slice body =
-        arena_printf(c->req->arena, "{\"input_tokens\":%llu}",
-                     (unsigned long long)convo_estimate_tokens(c->convo));
+    struct slice body = arena_printf(c->req->arena, "{\"input_tokens\":%llu}",
+                                     (unsigned long long)convo_estimate_tokens(c->convo));
 
     request_set_header(c->req, "X-Postern-Token-Count", SLICE("estimated"));
     request_finish(c->req, body.p ? GW_OK : GW_ENOMEM, body);

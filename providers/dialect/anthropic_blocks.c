@@ -177,7 +177,9 @@ static enum gw_err read_search_result(struct anthropic_in *in, struct target *to
     if (!err)
         err = anthropic_get_str(in, at, v, "source", true, &source);
     if (!err)
-        err = add_text(in, to, titled(in, title, source), ret);
+        err = add_text(
+            in, to, arena_printf(in->arena, "%.*s\n%.*s\n\n", SLICE_ARG(title), SLICE_ARG(source)),
+            ret);
     note_lost(in, v, "citations", "messages.content.citations");
     return err ? err
                : read_parts(in, to, json_get(v, "content"), IN_RESULT,

@@ -43,8 +43,8 @@ struct dialect_encoder {
     uint64_t text_bytes;
     bool started, over;
     enum open_block open;
-    unsigned part;             /* of the open text or thinking block */
-    unsigned text_part;        /* the last part that was text */
+    unsigned part;      /* of the open text or thinking block */
+    unsigned text_part; /* the last part that was text */
     bool has_text;
     unsigned index;            /* of the open block, or the next */
     struct call *calls, *last; /* not written yet; the first is the open one */
@@ -293,7 +293,8 @@ void anthropic_encode_answer(const struct convo_answer *ans, struct slice model_
     arena_destroy(scratch);
 }
 
-/* --- a stream: blocks --------------------------------------------------------------------------- */
+/* --- a stream: blocks ---------------------------------------------------------------------------
+ */
 
 static void start_open(struct dialect_encoder *e, struct buf *out)
 {
@@ -328,7 +329,8 @@ static void stop_block(struct dialect_encoder *e, struct buf *out)
     e->open = OPEN_NONE;
 }
 
-/* --- a stream: calls ---------------------------------------------------------------------------- */
+/* --- a stream: calls ----------------------------------------------------------------------------
+ */
 
 /* True once the object is complete. */
 static bool scan_more(struct scan *s, struct slice text)
@@ -478,7 +480,8 @@ static enum gw_err on_tool_args(struct dialect_encoder *e, const struct convo_ev
     return buf_err(&t->waiting);
 }
 
-/* --- a stream: events --------------------------------------------------------------------------- */
+/* --- a stream: events ---------------------------------------------------------------------------
+ */
 
 struct dialect_encoder *anthropic_encoder_new(struct arena *a, const struct convo *c,
                                               struct slice model_shown, uint64_t wall_s)
@@ -623,8 +626,7 @@ static void on_error(struct dialect_encoder *e, const struct convo_event *ev, st
 static void on_end(struct dialect_encoder *e, struct buf *out)
 {
     if (!e->usage.known)
-        e->usage =
-            (struct convo_usage){.input = e->estimate, .output = (e->text_bytes + 3) / 4};
+        e->usage = (struct convo_usage){.input = e->estimate, .output = (e->text_bytes + 3) / 4};
     e->over = true;
     close_all(e, out);
     LIT(out, "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{");

@@ -230,6 +230,40 @@ static enum gw_err read_thinking(struct anthropic_in *in, struct json v,
     return read_display(in, v, at);
 }
 
+static bool is_in(struct json list, struct slice name)
+{
+    for (struct json it = json_first(list); json_exists(it); it = json_next(list, it))
+        if (slice_eq(json_str(it), name))
+            return true;
+    return false;
+}
+
+/* Every property required and no other allowed, all the way down: what vendors enforce to the
+ * letter. Others are taken as a wish. */
+static bool is_closed(struct json schema)
+{
+    static const char *const values[] = {"enum", "const", "default", "examples", "required"};
+    struct json properties = json_get(schema, "properties");
+
+    if (json_is(schema, JSON_OBJECT) &&
+        (json_exists(properties) || json_str_is(json_get(schema, "type"), "object")) &&
+        !json_is(json_get(schema, "additionalProperties"), JSON_FALSE))
+        return false;
+    for (struct json it = json_first(properties); json_exists(it); it = json_next(properties, it))
+        if (!is_in(json_get(schema, "required"), json_key(it)) || !is_closed(it))
+            return false;
+    for (struct json it = json_first(schema); json_exists(it); it = json_next(schema, it)) {
+        struct slice key = json_is(schema, JSON_OBJECT) ? json_key(it) : SLICE_NONE;
+        bool skip = slice_is(key, "properties");
+
+        for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+            skip |= slice_is(key, values[i]);
+        if (!skip && !is_closed(it))
+            return false;
+    }
+    return true;
+}
+
 static enum gw_err read_format(struct anthropic_in *in, struct json v,
                                const struct anthropic_at *at)
 {
@@ -243,7 +277,8 @@ static enum gw_err read_format(struct anthropic_in *in, struct json v,
         return anthropic_wrong(in, at, "schema", "Input should be an object");
     in->c->format = CONVO_FORMAT_SCHEMA;
     in->c->schema = json_raw(json_get(v, "schema"));
-    in->c->schema_strict = 1;
+    if (is_closed(json_get(v, "schema")))
+        in->c->schema_strict = 1;
     return GW_OK;
 }
 

@@ -94,8 +94,7 @@ static void inspect(struct json event, struct dialect_pass_info *info)
     } else if (json_str_is(type, "content_block_start")) {
         info->has_content = begins_with_content(event);
     } else if (json_str_is(type, "message_start")) {
-        info->has_usage =
-            merge_usage(json_get(json_get(event, "message"), "usage"), &info->usage);
+        info->has_usage = merge_usage(json_get(json_get(event, "message"), "usage"), &info->usage);
     } else if (json_str_is(type, "message_delta")) {
         info->has_usage = merge_usage(json_get(event, "usage"), &info->usage);
         info->finish = json_is(json_get(json_get(event, "delta"), "stop_reason"), JSON_STRING);
@@ -128,8 +127,7 @@ enum gw_err anthropic_pass_event(struct slice data, struct arena *scratch,
     return dialect_end(scratch, before, GW_OK);
 }
 
-enum gw_err anthropic_pass_answer(struct arena *scratch, struct slice body,
-                                  struct convo_usage *ret)
+enum gw_err anthropic_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret)
 {
     struct json_limits limits = {.max_tokens = 4000000};
     struct convo_usage usage = {.known = false};

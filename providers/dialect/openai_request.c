@@ -136,6 +136,10 @@ static enum gw_err put_file(struct out *o, const struct convo_part *p)
     if (p->data.n == 0 && p->file_id.n == 0)
         return convo_refuse(o->rep, GW_EUNSUPPORTED, SLICE("file.url"),
                             SLICE("This provider takes no files by URL; send the file's data"));
+    if (p->data.n == 0 && slice_starts(p->file_id, "file_")) /* Anthropic's; ours is "file-" */
+        return convo_refuse(
+            o->rep, GW_EUNSUPPORTED, SLICE("file.file_id"),
+            SLICE("Files of another provider cannot be referred to; send the file's data"));
     json_obj(w);
     json_kv_cstr(w, "type", "file");
     json_put_key(w, "file");
@@ -696,6 +700,10 @@ static void put_service_tier(struct out *o)
 
     if (o->c->service_tier.n == 0)
         return;
+    if (slice_is(o->c->service_tier, "standard_only")) { /* Anthropic's */
+        json_kv_cstr(&o->w, "service_tier", "default");
+        return;
+    }
     for (unsigned i = 0; i < sizeof(known) / sizeof(*known); i++) {
         if (slice_is(o->c->service_tier, known[i])) {
             json_kv_str(&o->w, "service_tier", o->c->service_tier);

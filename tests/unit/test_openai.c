@@ -233,7 +233,7 @@ static void test_losses_of_other_surfaces_are_declared(void **state)
     r->is_error = true;
     convo_add_part(c, u, CONVO_TOOL_RESULT)->name = SLICE("f");
     convo_add_part(c, u, CONVO_OPAQUE)->raw = SLICE("{}");
-    c->service_tier = SLICE("standard_only");
+    c->service_tier = SLICE("batch");
     got = encoded(c, &rep);
     assert_json(
         "ids are made up in order", json_get(got, "messages"),
