@@ -305,14 +305,15 @@ static void count_here(struct counting *c)
     struct convo_report rep = {0};
     enum gw_err err = dialect_google.decode_request(c->req->arena, root, &c->convo, &rep);
     struct slice text;
+    uint64_t n;
 
     if (err) {
         llm_refuse(c->req, err, &rep);
         return;
     }
-    text = arena_printf(c->req->arena, "{\"totalTokens\":%llu}",
-                        (unsigned long long)convo_estimate_tokens(c->convo));
-    request_set_header(c->req, "X-Postern-Estimated", SLICE("true"));
+    n = convo_estimate_tokens(c->convo);
+    text = arena_printf(c->req->arena, "{\"totalTokens\":%llu}", (unsigned long long)(n ? n : 1));
+    request_set_header(c->req, "X-Postern-Token-Count", SLICE("estimated"));
     request_finish(c->req, text.p ? GW_OK : GW_ENOMEM, text);
 }
 
