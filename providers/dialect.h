@@ -177,5 +177,15 @@ static inline enum gw_err dialect_end(const struct arena *a, unsigned before, en
     return arena_refusals(a) == before ? err : GW_ENOMEM;
 }
 
+/* An embedding as a provider should send it: an array of numbers, not empty. */
+static inline bool dialect_is_vector(struct json v)
+{
+    bool good = json_is(v, JSON_ARRAY) && json_count(v) > 0;
+
+    for (struct json it = json_first(v); good && json_exists(it); it = json_next(v, it))
+        good = json_is(it, JSON_NUMBER);
+    return good;
+}
+
 /* By name, or NULL. */
 const struct dialect *dialect_find(struct slice name);

@@ -271,7 +271,7 @@ static enum gw_err google_decode_embed(struct arena *a, struct slice body,
     for (struct json it = json_first(list); json_exists(it); it = json_next(list, it)) {
         struct json values = json_get(it, "values");
 
-        if (!json_is(values, JSON_ARRAY))
+        if (!dialect_is_vector(values))
             return GW_EUPBAD;
         ans.vectors[ans.n].value = arena_dup(a, json_raw(values));
         if (!ans.vectors[ans.n++].value.p)

@@ -184,7 +184,7 @@ static enum gw_err read_vector(struct json item, unsigned position,
     to = &ret->vectors[index];
     if (to->value.p)
         return GW_EUPBAD; /* an index twice */
-    if (json_is(value, JSON_ARRAY) && json_count(value) > 0)
+    if (dialect_is_vector(value))
         *to = (struct dialect_embedding){json_raw(value), false};
     else if (json_is(value, JSON_STRING) && json_str(value).n > 0)
         *to = (struct dialect_embedding){json_str(value), true};

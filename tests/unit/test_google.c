@@ -272,7 +272,7 @@ static void test_embedding_vectors_keep_their_digits(void **state)
     assert_int_equal(
         D->decode_embed(arena,
                         SLICE("{\"embeddings\":[{\"values\":[0.012345678901234567,-1]},"
-                              "{\"values\":[]}],\"later\":1}"),
+                              "{\"values\":[2e-3]}],\"later\":1}"),
                         &ans),
         GW_OK);
     assert_int_equal(ans.n, 2);
@@ -282,6 +282,10 @@ static void test_embedding_vectors_keep_their_digits(void **state)
     assert_int_equal(D->decode_embed(arena, SLICE("{\"embeddings\":[]}"), &ans), GW_EUPBAD);
     assert_int_equal(D->decode_embed(arena, SLICE("{\"embeddings\":[{}]}"), &ans), GW_EUPBAD);
     assert_int_equal(D->decode_embed(arena, SLICE("x"), &ans), GW_EUPBAD);
+    assert_int_equal(D->decode_embed(arena, SLICE("{\"embeddings\":[{\"values\":[]}]}"), &ans),
+                     GW_EUPBAD);
+    assert_int_equal(D->decode_embed(arena, SLICE("{\"embeddings\":[{\"values\":[1,[2]]}]}"), &ans),
+                     GW_EUPBAD);
 }
 
 int main(void)

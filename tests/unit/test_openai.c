@@ -504,6 +504,8 @@ static void test_what_are_no_embeddings_is_refused(void **state)
         "{\"data\":[]}",
         "{\"data\":{\"a\":1}}",
         "{\"data\":[{\"embedding\":[]}]}",
+        "{\"data\":[{\"embedding\":[1,[2]]}]}",
+        "{\"data\":[{\"embedding\":[\"1\"]}]}",
         "{\"data\":[{\"index\":1,\"embedding\":[1]}]}",
         "{\"data\":[{\"index\":0,\"embedding\":[1]},{\"index\":0,\"embedding\":[1]}]}",
         "{\"data\":[{\"embedding\":3}]}"};
