@@ -8,6 +8,7 @@
 #include "gateway/core/json.h"
 
 #include "gateway/core/json_scan.h"
+#include "gateway/core/utf8.h"
 
 #include <assert.h>
 #include <math.h>
@@ -92,31 +93,6 @@ static struct json_token *token_add(struct parser *ps, enum json_type type, cons
 
 /* --- strings --------------------------------------------------------------------------------- */
 
-/* Length of the well-formed UTF-8 sequence at p (two bytes or more), or 0. */
-static size_t utf8_len(const char *at, const char *end)
-{
-    const unsigned char *p = (const unsigned char *)at;
-    size_t have = (size_t)(end - at);
-    unsigned char low = 0x80, high = 0xbf;
-
-    if (p[0] >= 0xc2 && p[0] <= 0xdf)
-        return have >= 2 && (p[1] & 0xc0) == 0x80 ? 2 : 0;
-    if (p[0] >= 0xe0 && p[0] <= 0xef) {
-        low = p[0] == 0xe0 ? 0xa0 : low;
-        high = p[0] == 0xed ? 0x9f : high;
-        return have >= 3 && p[1] >= low && p[1] <= high && (p[2] & 0xc0) == 0x80 ? 3 : 0;
-    }
-    if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-        low = p[0] == 0xf0 ? 0x90 : low;
-        high = p[0] == 0xf4 ? 0x8f : high;
-        return have >= 4 && p[1] >= low && p[1] <= high && (p[2] & 0xc0) == 0x80 &&
-                       (p[3] & 0xc0) == 0x80
-                   ? 4
-                   : 0;
-    }
-    return 0;
-}
-
 /* The four hex digits at p as a number, or -1. */
 static int32_t hex4(const char *p, const char *end)
 {
@@ -190,7 +166,7 @@ static struct json_token *read_string(struct parser *ps)
         if ((unsigned char)*ps->p < 0x20)
             return bad(ps, "control character in a string"), NULL;
         while (ps->p < ps->end && (unsigned char)*ps->p >= 0x80) {
-            n = utf8_len(ps->p, ps->end);
+            n = utf8_length(ps->p, (size_t)(ps->end - ps->p));
             if (n == 0)
                 return bad(ps, "invalid UTF-8"), NULL;
             ps->p += n;
@@ -758,7 +734,7 @@ bool json_utf8_valid(struct slice text)
             p++;
             continue;
         }
-        n = utf8_len(p, end);
+        n = utf8_length(p, (size_t)(end - p));
         if (n == 0)
             return false;
         p += n;

@@ -9,6 +9,7 @@
 
 #include "gateway/core/log_sink.h"
 #include "gateway/core/loop.h"
+#include "gateway/core/utf8.h"
 
 #include <event2/event.h>
 
@@ -204,22 +205,6 @@ static void put_ms(struct line *l, int64_t us)
 static const bool plain[256] = {
     [0x20 ... 0x21] = true, [0x23 ... 0x5b] = true, [0x5d ... 0x7e] = true};
 
-/* Length of the valid UTF-8 sequence of two bytes or more at p, or 0. */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-    size_t len = p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : 4;
-
-    if (p[0] < 0xc2 || p[0] > 0xf4 || n < len)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return len;
-}
-
 /* Writes the escaped form of the character at p to out[8]; returns its length and, in ret_used, how
  * many bytes of p it stands for. */
 static size_t escape(const unsigned char *p, size_t n, char *out, size_t *ret_used)
@@ -242,7 +227,7 @@ static size_t escape(const unsigned char *p, size_t n, char *out, size_t *ret_us
         out[5] = hex[p[0] & 15];
         return 6;
     }
-    len = utf8_length(p, n);
+    len = utf8_length((const char *)p, n);
     if (!len || (p[0] == 0xc2 && p[1] < 0xa0)) { /* broken, or a C1 control character */
         *ret_used = len ? len : 1;
         memcpy(out, "\xef\xbf\xbd", 3);

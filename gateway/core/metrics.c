@@ -11,6 +11,8 @@
  */
 #include "gateway/core/metrics.h"
 
+#include "gateway/core/utf8.h"
+
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -239,31 +241,14 @@ void metrics_set_aliases(bool shown)
 
 /* --- finding a series ----------------------------------------------------------------------- */
 
-/* Length of the UTF-8 sequence at p, or 0 when it is none. */
-static size_t utf8_length(const unsigned char *p, size_t n)
-{
-    size_t len = p[0] < 0x80 ? 1 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-
-    if ((p[0] >= 0x80 && p[0] < 0xc2) || p[0] > 0xf4 || n < len)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return len;
-}
-
 /* Copies a value so that the exposition stays valid; to holds VALUE_BYTES. */
 static struct slice clean_value(struct slice v, char *to)
 {
-    const unsigned char *p = (const unsigned char *)v.p;
     size_t out = 0;
 
     for (size_t i = 0, step; i < v.n; i += step) {
-        size_t len = utf8_length(p + i, v.n - i);
-        bool keep = len && p[i] >= 0x20 && p[i] != 0x7f;
+        size_t len = utf8_length(v.p + i, v.n - i);
+        bool keep = len && (unsigned char)v.p[i] >= 0x20 && v.p[i] != 0x7f;
 
         step = len ? len : 1;
         if (out + step > VALUE_BYTES)
