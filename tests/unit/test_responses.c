@@ -668,6 +668,58 @@ static void test_check_094_a_request_is_read_whole_or_not_at_all(void **state)
     }
 }
 
+static enum gw_err encode_all(struct arena *small, struct json in, struct buf *out)
+{
+    struct dialect_encoder *e =
+        responses_encoder_new(small, (struct json){NULL, 0}, SLICE("shown"), WALL_S, MAX_BYTES);
+    enum gw_err err = e ? GW_OK : GW_ENOMEM;
+
+    for (struct json it = json_first(in); json_exists(it) && !err; it = json_next(in, it)) {
+        int64_t kind = 0, part = 0;
+        struct convo_event ev = {.text = json_str(json_get(it, "text"))};
+
+        assert_true(json_int(json_get(it, "kind"), &kind));
+        assert_true(json_int(json_get(it, "part"), &part));
+        ev.kind = (enum convo_event_kind)kind;
+        ev.part = (unsigned)part;
+        ev.id = ev.name = SLICE("n");
+        err = responses_encode_event(e, &ev, out);
+    }
+    return err;
+}
+
+static void test_check_094_a_stream_without_memory_says_so(void **state)
+{
+    struct json in = parsed(arena_printf(
+        arena,
+        "[{\"kind\":%d,\"part\":0,\"text\":\"t\"},{\"kind\":%d,\"part\":0,\"text\":\"s\"},"
+        "{\"kind\":%d,\"part\":1,\"text\":\"d\"},{\"kind\":%d,\"part\":2,\"text\":\"x\"},"
+        "{\"kind\":%d,\"part\":2,\"text\":\"s\"},{\"kind\":%d,\"part\":3,\"text\":\"s\"},"
+        "{\"kind\":%d,\"part\":3,\"text\":\"{}\"},{\"kind\":%d,\"part\":4,\"text\":\"[1]\"},"
+        "{\"kind\":%d,\"part\":0,\"text\":\"\"},{\"kind\":%d,\"part\":0,\"text\":\"\"}]",
+        CONVO_EV_REASONING, CONVO_EV_SIGNATURE, CONVO_EV_REDACTED, CONVO_EV_TEXT,
+        CONVO_EV_SIGNATURE, CONVO_EV_TOOL_BEGIN, CONVO_EV_TOOL_ARGS, CONVO_EV_OPAQUE,
+        CONVO_EV_FINISH, CONVO_EV_END));
+    enum gw_err err = GW_ENOMEM;
+    unsigned refused = 0;
+
+    for (size_t room = 64; err && room < 1u << 20; room += 64, refused++) {
+        struct arena *small = arena_create(room);
+        struct buf *out = test_buf();
+
+        assert_non_null(small);
+        err = encode_all(small, in, out);
+        assert_true(err == GW_ENOMEM || err == GW_OK);
+        if (err)
+            assert_false(told(payloads(buf_slice(out)), "response.completed"));
+        else
+            assert_true(told(payloads(buf_slice(out)), "response.completed"));
+        arena_destroy(small);
+    }
+    assert_int_equal(err, GW_OK);
+    assert_true(refused > 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -691,6 +743,7 @@ int main(void)
         T(test_what_the_model_said_comes_back_as_it_was),
         T(test_a_signature_that_came_after_its_call_finds_it_again),
         T(test_check_094_a_request_is_read_whole_or_not_at_all),
+        T(test_check_094_a_stream_without_memory_says_so),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
