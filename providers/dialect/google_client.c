@@ -612,7 +612,8 @@ static void on_error(struct dialect_encoder *e, const struct convo_event *ev, st
     LIT(out, "}}\n\n");
 }
 
-/* Content goes out after the calls that were begun before it. */
+/* Calls wait for their PART_END or for the end: a provider without PART_END may say something
+ * between two pieces of arguments. */
 static enum gw_err on_content(struct dialect_encoder *e, const struct convo_event *ev,
                               struct buf *out)
 {
@@ -621,12 +622,10 @@ static enum gw_err on_content(struct dialect_encoder *e, const struct convo_even
         e->refused[ev->choice] = true;
         /* fall through */
     case CONVO_EV_TEXT:
-        flush_calls(e, ev->choice, NULL, out);
         if (ev->text.n || ev->raw.n)
             put_frame_text(e, ev, false, ev->text, SLICE_NONE, out);
         return GW_OK;
     case CONVO_EV_REASONING:
-        flush_calls(e, ev->choice, NULL, out);
         e->has_thought[ev->choice] = true;
         e->thought_part[ev->choice] = ev->part;
         if (ev->text.n)
@@ -635,7 +634,6 @@ static enum gw_err on_content(struct dialect_encoder *e, const struct convo_even
     case CONVO_EV_SIGNATURE:
         return on_signature(e, ev, out);
     case CONVO_EV_REDACTED:
-        flush_calls(e, ev->choice, NULL, out);
         frame_open(out);
         put_redacted_part(out, ev->text);
         frame_close(e, ev->choice, SLICE_NONE, out);

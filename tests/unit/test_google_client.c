@@ -330,6 +330,27 @@ static void test_a_call_goes_out_whole_once_its_arguments_are(void **state)
                        "\"index\":0}],\"modelVersion\":\"shown\",\"responseId\":\"r\"}\n\n"));
 }
 
+static void test_text_between_two_pieces_of_arguments_breaks_no_call(void **state)
+{
+    struct writing w = writing_new();
+    const struct convo_event events[] = {
+        {.kind = CONVO_EV_START, .id = SLICE("r")},
+        {.kind = CONVO_EV_TOOL_BEGIN, .id = SLICE("c1"), .name = SLICE("f")},
+        {.kind = CONVO_EV_TOOL_ARGS, .text = SLICE("{\"a\":")},
+        {.kind = CONVO_EV_TEXT, .part = 1, .text = SLICE("hm")},
+        {.kind = CONVO_EV_TOOL_ARGS, .text = SLICE("1}")},
+        {.kind = CONVO_EV_FINISH, .stop = CONVO_STOP_TOOLS},
+        {.kind = CONVO_EV_END},
+    };
+    enum gw_err err;
+
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
+        assert_int_equal(on_convo(&events[i], &w), GW_OK);
+    assert_shown(show_stream(D, NULL, NULL, written(&w), &err),
+                 SLICE("answer id=r model=shown\n0.0 text: hm\n0.1 call id=c1 name=f: {\"a\":1}\n"
+                       "finish 0 tools raw=STOP\nend\n"));
+}
+
 static void test_check_059_after_an_error_nothing_follows_and_no_finish_reason(void **state)
 {
     struct writing w = writing_new();
@@ -555,6 +576,7 @@ int main(void)
         T(test_a_stream_of_anthropic_is_written_as_google_would),
         T(test_a_stream_says_what_the_whole_answer_says),
         T(test_a_call_goes_out_whole_once_its_arguments_are),
+        T(test_text_between_two_pieces_of_arguments_breaks_no_call),
         T(test_check_059_after_an_error_nothing_follows_and_no_finish_reason),
         T(test_reasons_to_stop_have_googles_words),
         T(test_any_conversation_survives_there_and_back),
