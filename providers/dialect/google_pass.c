@@ -47,6 +47,7 @@ static const char *copy_edited(struct buf *out, const char *at, const struct edi
 enum gw_err google_pass_body(struct json root, const struct registry_model *m, bool stream,
                              struct buf *out)
 {
+    unsigned before = json_exists(root) ? arena_refusals(root.doc->arena) : 0;
     struct json own = json_get(root, "fallbacks");
     struct json model = google_get(google_get(root, "generateContentRequest"), "model");
     struct slice whole = json_raw(root), name = google_model_name(m);
@@ -73,7 +74,7 @@ enum gw_err google_pass_body(struct json root, const struct registry_model *m, b
         at = copy_edited(out, at, &named);
     }
     buf_add(out, at, (size_t)(whole.p + whole.n - at));
-    return buf_err(out);
+    return dialect_end(root.doc->arena, before, buf_err(out));
 }
 
 /* --- relayed events ------------------------------------------------------------------------ */
