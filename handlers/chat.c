@@ -108,6 +108,8 @@ static void on_live(const struct provider_call_info *info, void *arg)
         return;
     llm_set_headers(c->req, info, NULL);
     begin_stream(c);
+    if (!c->stream) /* it was answered instead: memory is short */
+        chat_end(c);
 }
 
 static enum gw_err on_event(const struct convo_event *ev, void *arg)
