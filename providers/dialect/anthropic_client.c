@@ -138,13 +138,19 @@ static void put_stop(struct buf *out, enum convo_stop stop, struct slice raw, st
     put_string(out, raw);
 }
 
-/* A block that only this vendor knows: a JSON object whose type is its name. One line of it. */
+/* Is it a block that only this vendor knows, a JSON object whose type is its name? Then it is
+ * written, on one line. */
 static bool put_own_block(struct arena *a, struct buf *out, struct slice name, struct slice raw)
 {
+    unsigned before = arena_refusals(a);
     struct json root;
+    enum gw_err err = json_parse(a, raw, NULL, &root, NULL);
+    bool own = !err && slice_eq(json_str(json_get(root, "type")), name);
     char *to;
 
-    if (json_parse(a, raw, NULL, &root, NULL) || !slice_eq(json_str(json_get(root, "type")), name))
+    if (dialect_end(a, before, err) == GW_ENOMEM)
+        out->err = GW_ENOMEM;
+    if (!own)
         return false;
     to = buf_reserve(out, raw.n);
     for (size_t i = 0; to && i < raw.n; i++)
@@ -206,10 +212,14 @@ static void put_call(struct arena *a, struct buf *out, const struct convo_out_pa
     struct slice input = slice_trim(p->text);
     struct json root;
     struct buf wrapped;
+    enum gw_err err;
 
     if (input.n == 0)
         input = SLICE("{}");
-    if (json_parse(a, input, NULL, &root, NULL) == GW_OK && json_is(root, JSON_OBJECT)) {
+    err = json_parse(a, input, NULL, &root, NULL);
+    if (err == GW_ENOMEM)
+        out->err = err;
+    if (!err && json_is(root, JSON_OBJECT)) {
         put_tool_block(out, p->id, p->signature, p->name, input);
         return;
     }

@@ -78,6 +78,7 @@ static struct registry_model model_with(unsigned quirks)
 }
 
 struct request_case {
+    const struct dialect *client; /* who sends it; NULL: an OpenAI client */
     const struct dialect *to;
     struct slice body;
     unsigned quirks;
@@ -106,7 +107,8 @@ static enum gw_err op_request(struct run *run)
     enum gw_err err = json_parse(run->arena, rc->body, NULL, &root, NULL);
 
     if (!err)
-        err = dialect_openai.decode_request(run->arena, root, &c, &rep);
+        err =
+            (rc->client ? rc->client : &dialect_openai)->decode_request(run->arena, root, &c, &rep);
     if (err) {
         show(run, rep.refused);
         return err;
@@ -167,6 +169,23 @@ static void test_check_094_requests_reach_anthropic_or_memory_is_short(void **st
 static void test_check_094_requests_reach_google_or_memory_is_short(void **state)
 {
     torture_requests(&dialect_google);
+}
+
+static void test_check_094_requests_of_anthropic_clients_arrive_or_memory_is_short(void **state)
+{
+    static const struct dialect *const to[] = {&dialect_openai, &dialect_anthropic,
+                                               &dialect_google};
+    struct request_case rc = {.client = &dialect_anthropic};
+
+    rc.body = source_file(inputs, "tests/unit/golden/anthropic/client_everything.json");
+    for (unsigned i = 0; i < 3; i++) {
+        rc.to = to[i];
+        torture("client_everything", op_request, &rc);
+    }
+    rc.body =
+        SLICE("{\"mod\\u0065l\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+              "\"te\\u0078t\",\"text\":[]}]}]}");
+    torture("wrong", op_request, &rc);
 }
 
 static void test_check_094_wrong_requests_are_refused_or_memory_is_short(void **state)
@@ -257,6 +276,7 @@ static void test_check_094_a_body_is_passed_on_or_memory_is_short(void **state)
 
 struct answer_case {
     const struct dialect *from;
+    const struct dialect *client; /* whom it is told; NULL: an OpenAI client */
     struct slice body;
     bool with_tools; /* decoded with the request that asked */
 };
@@ -306,7 +326,12 @@ static struct convo *asked_of(struct run *run, const struct answer_case *c)
     return asked;
 }
 
-/* A whole answer of a provider, gathered and written for an OpenAI client. */
+static const struct dialect *client_of(const struct answer_case *c)
+{
+    return c->client ? c->client : &dialect_openai;
+}
+
+/* A whole answer of a provider, gathered and written for a client. */
 static enum gw_err op_answer(struct run *run)
 {
     const struct answer_case *c = run->input;
@@ -328,7 +353,7 @@ static enum gw_err op_answer(struct run *run)
         return GW_ENOMEM;
     show_answer(run, a);
     buf_init(&out, 1u << 20);
-    dialect_openai.encode_answer(a, SLICE("shown"), 1700000000, &out);
+    client_of(c)->encode_answer(a, SLICE("shown"), 1700000000, &out);
     err = buf_err(&out);
     if (!err)
         show(run, buf_slice(&out));
@@ -337,7 +362,7 @@ static enum gw_err op_answer(struct run *run)
 }
 
 struct relay {
-    const struct dialect *from;
+    const struct dialect *from, *to;
     struct dialect_decoder *decoder;
     struct dialect_encoder *encoder;
     struct convo_builder *builder;
@@ -349,7 +374,7 @@ static enum gw_err on_convo(const struct convo_event *ev, void *arg)
     struct relay *r = arg;
     enum gw_err err = convo_builder_event(ev, r->builder);
 
-    return err ? err : dialect_openai.encode_event(r->encoder, ev, &r->out);
+    return err ? err : r->to->encode_event(r->encoder, ev, &r->out);
 }
 
 static enum gw_err on_sse(const struct sse_event *ev, void *arg)
@@ -373,19 +398,19 @@ static enum gw_err feed(struct relay *r, struct slice bytes)
     return err ? err : r->from->decode_end(r->decoder, on_convo, r);
 }
 
-/* A streamed answer, gathered and relayed to an OpenAI client. */
+/* A streamed answer, gathered and relayed to a client. */
 static enum gw_err op_stream(struct run *run)
 {
     const struct answer_case *c = run->input;
     struct registry_model m = model_with(0);
     const struct convo *asked = asked_of(run, c);
-    struct relay r = {.from = c->from};
+    struct relay r = {.from = c->from, .to = client_of(c)};
     const struct convo_answer *a = NULL;
     enum gw_err err = GW_ENOMEM;
 
     buf_init(&r.out, 1u << 20);
     r.decoder = c->from->decoder_new(run->arena, asked, asked ? &m : NULL);
-    r.encoder = dialect_openai.encoder_new(run->arena, asked, SLICE("sh\"own"), 1700000000);
+    r.encoder = r.to->encoder_new(run->arena, asked, SLICE("sh\"own"), 1700000000);
     r.builder = convo_builder_new(run->arena, 1u << 20);
     if (r.decoder && r.encoder && r.builder)
         err = feed(&r, c->body);
@@ -424,6 +449,23 @@ static void test_check_094_answers_of_anthropic_are_read_or_memory_is_short(void
     static const char *const stems[] = {"answer_tool", "search", "text", "thinking", "tools", NULL};
 
     torture_answers(&dialect_anthropic, "anthropic", stems);
+}
+
+static void test_check_094_answers_reach_anthropic_clients_or_memory_is_short(void **state)
+{
+    static const char *const names[] = {"anthropic/search", "anthropic/thinking", "google/tools"};
+
+    for (unsigned i = 0; i < 3; i++) {
+        struct answer_case c = {.from = i < 2 ? &dialect_anthropic : &dialect_google,
+                                .client = &dialect_anthropic};
+        struct slice path = arena_printf(inputs, "tests/unit/golden/%s.json", names[i]);
+
+        c.body = source_file(inputs, path.p);
+        torture(path.p, op_answer, &c);
+        path = arena_printf(inputs, "tests/unit/golden/%s.sse", names[i]);
+        c.body = source_file(inputs, path.p);
+        torture(path.p, op_stream, &c);
+    }
 }
 
 static void test_check_094_answers_of_google_are_read_or_memory_is_short(void **state)
@@ -598,6 +640,8 @@ int main(void)
         T(test_check_094_requests_reach_openai_or_memory_is_short),
         T(test_check_094_requests_reach_anthropic_or_memory_is_short),
         T(test_check_094_requests_reach_google_or_memory_is_short),
+        T(test_check_094_requests_of_anthropic_clients_arrive_or_memory_is_short),
+        T(test_check_094_answers_reach_anthropic_clients_or_memory_is_short),
         T(test_check_094_wrong_requests_are_refused_or_memory_is_short),
         T(test_check_094_tools_and_schemas_are_carried_or_memory_is_short),
         T(test_check_094_a_body_is_passed_on_or_memory_is_short),
