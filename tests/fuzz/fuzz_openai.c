@@ -3,9 +3,9 @@
  * answer, stream, error and embeddings, and as a body that passes through. What is accepted gives
  * valid JSON on the other side, and a stream never ends well without its [DONE].
  */
-#include "providers/dialect/openai.h"
 #include "gateway/core/json.h"
 #include "providers/dialect.h"
+#include "providers/dialect/openai.h"
 
 #include <assert.h>
 #include <stdint.h>
