@@ -10,10 +10,11 @@ static const struct field_row rows[] = {
 
 static const struct {
     const char *title, *lead;
-} surfaces[FIELD_DIALECTS] = {
+} surfaces[FIELD_SURFACES] = {
     [FIELD_OPENAI] = {"From OpenAI chat completions", "`POST /v1/chat/completions`"},
     [FIELD_ANTHROPIC] = {"From Anthropic messages", "`POST /v1/messages`"},
     [FIELD_GOOGLE] = {"From Gemini", "`POST /v1beta/models/{model}:generateContent`"},
+    [FIELD_RESPONSES] = {"From OpenAI responses", "`POST /v1/responses`"},
 };
 
 const struct field_row *fields_all(unsigned *ret_n)
@@ -65,7 +66,7 @@ void fields_markdown(struct buf *out)
         "- **ours**: acts in the gateway and is not sent\n\n"
         "What a field becomes can depend on the model: rows hold for the models of the shipped "
         "registry that are named in `tests/unit/test_fields.c`.\n");
-    for (i = 0; i < FIELD_DIALECTS; i++) {
+    for (i = 0; i < FIELD_SURFACES; i++) {
         unsigned k = 0;
 
         while (k < n && rows[k].from != i)

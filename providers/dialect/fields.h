@@ -24,7 +24,16 @@ enum field_fate {
     FIELD_OURS        /* acts in the gateway itself and is not sent */
 };
 
-enum field_dialect { FIELD_OPENAI, FIELD_ANTHROPIC, FIELD_GOOGLE, FIELD_DIALECTS };
+/* Clients' dialects. The first are also the providers'; the Responses API is spoken to clients
+ * alone. */
+enum field_dialect {
+    FIELD_OPENAI,
+    FIELD_ANTHROPIC,
+    FIELD_GOOGLE,
+    FIELD_DIALECTS,
+    FIELD_RESPONSES = FIELD_DIALECTS,
+    FIELD_SURFACES
+};
 
 struct field_row {
     enum field_dialect from;

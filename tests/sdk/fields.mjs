@@ -15,6 +15,7 @@ const SOURCES = {
       'ChatCompletionAssistantMessageParam', 'ChatCompletionToolMessageParam',
       'ChatCompletionUserMessageParam', 'ChatCompletionSystemMessageParam', 'ChatCompletionStreamOptions',
     ],
+    'resources/responses/responses.d.ts': ['ResponseCreateParamsBase'],
     'resources/embeddings.d.ts': ['EmbeddingCreateParams'],
     'resources/shared.d.ts': ['FunctionDefinition'],
   },

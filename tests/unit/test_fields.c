@@ -7,6 +7,7 @@
 #include "gateway/core/json.h"
 #include "providers/dialect.h"
 #include "providers/dialect/fields.h"
+#include "providers/dialect/responses_wire.h"
 #include "providers/registry.h"
 
 #include <setjmp.h>
@@ -21,8 +22,8 @@
 static const struct {
     const struct dialect *dialect;
     const char *minimal; /* a request without anything that can be left out; its last byte is } */
-    const char *model;   /* the target of that dialect */
-} sides[FIELD_DIALECTS] = {
+    const char *model;   /* the target of that dialect; NULL when no provider speaks it */
+} sides[FIELD_SURFACES] = {
     [FIELD_OPENAI] = {&dialect_openai,
                       "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}",
                       "openai/gpt-4o-mini"},
@@ -33,6 +34,7 @@ static const struct {
     [FIELD_GOOGLE] = {&dialect_google,
                       "{\"contents\":[{\"role\":\"user\",\"parts\":[{\"text\":\"hi\"}]}]}",
                       "google/gemini-2.5-flash"},
+    [FIELD_RESPONSES] = {NULL, "{\"model\":\"m\",\"input\":\"hi\"}", NULL},
 };
 
 struct sent {
@@ -91,7 +93,8 @@ static struct sent send(enum field_dialect from, enum field_dialect to, struct s
     assert_int_equal(json_parse(arena, request, NULL, &root, NULL), GW_OK);
     assert_int_equal(registry_resolve(registry, arena, slice_cstr(sides[to].model), &route, &why),
                      GW_OK);
-    s.err = sides[from].dialect->decode_request(arena, root, &c, &in);
+    s.err = from == FIELD_RESPONSES ? responses_decode_request(arena, root, &c, &in)
+                                    : sides[from].dialect->decode_request(arena, root, &c, &in);
     if (s.err)
         return s;
     buf_init(&body, 1u << 20);
@@ -167,8 +170,10 @@ static void test_every_field_fares_as_its_row_says(void **state)
             what = fault(&rows[i], (enum field_dialect)to);
             if (what) {
                 print_error("%s %s -> %s: %s, the table says %s\n",
-                            sides[rows[i].from].dialect->name, rows[i].path,
-                            sides[to].dialect->name, what, field_fate_word(rows[i].to[to]));
+                            rows[i].from == FIELD_RESPONSES ? "responses"
+                                                            : sides[rows[i].from].dialect->name,
+                            rows[i].path, sides[to].dialect->name, what,
+                            field_fate_word(rows[i].to[to]));
                 faults++;
             }
         }
@@ -184,6 +189,7 @@ static void test_every_member_the_vendors_know_has_a_row(void **state)
         const char *package, *type;
     } lists[] = {
         {FIELD_OPENAI, "openai", "ChatCompletionCreateParamsBase"},
+        {FIELD_RESPONSES, "openai", "ResponseCreateParamsBase"},
         {FIELD_ANTHROPIC, "@anthropic-ai/sdk", "MessageCreateParamsBase"},
         {FIELD_GOOGLE, "@google/genai", "GenerationConfig"},
     };
