@@ -35,6 +35,9 @@ const NEWS = {
 const TOOLS = [{ functionDeclarations: [WEATHER, NEWS] }];
 const TWO_CALLS = 'call tool weather with {"city": "Oslo"} and call tool news with {"city": "Rome"}';
 
+/** The stand-in remembers which calls it has signed; other tests' calls are left alone. */
+const SIGNED_CALLS = 'call tool weather with {"city": "Lima"} and call tool news with {"city": "Quito"}';
+
 const PERSON = {
   type: Type.OBJECT, required: ['name', 'age', 'tags', 'kind'],
   properties: {
@@ -219,7 +222,7 @@ for (const provider of direct ? [] : PROVIDERS) {
             thinkingConfig.thinkingLevel = 'LOW';
           }
           const config = { tools: TOOLS, thinkingConfig };
-          const contents = [{ role: 'user', parts: [{ text: TWO_CALLS }] }];
+          const contents = [{ role: 'user', parts: [{ text: SIGNED_CALLS }] }];
           const first = streamed ? await collect(await stream(contents, config, named(thinker)))
             : [await generate(contents, config, named(thinker))];
           const parts = first.flatMap(partsOf);
