@@ -223,7 +223,7 @@ static bool chat_start_call(struct chat *c)
         .conf = req->conf,
         .route = c->route,
         .convo = c->convo,
-        .inbound = c->form->dialect,
+        .inbound = c->foreign ? NULL : c->form->dialect,
         .body = c->body,
         .pass_headers = c->pass_headers,
         .n_pass_headers = c->n_pass_headers,

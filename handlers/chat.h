@@ -20,6 +20,8 @@ struct chat {
     struct json body;
     struct convo *convo;
     struct convo_report decoded; /* what reading the body left out */
+    bool foreign; /* set by the form's decode: the history holds what another vendor wrote and the
+                     client's own would refuse, so the body is translated for that one too */
     struct registry_route route;
     struct dialect_header pass_headers[PROVIDER_MAX_PASS_HEADERS]; /* set by the form's decode */
     unsigned n_pass_headers;

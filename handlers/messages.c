@@ -38,6 +38,18 @@ static unsigned pass_headers(const struct request *req, struct dialect_header *t
     return n;
 }
 
+/* Thoughts without a signature, and calls with one in their ids, came from other vendors through
+ * this surface. Anthropic takes neither back. */
+static bool has_foreign_history(const struct convo *c)
+{
+    for (const struct convo_turn *t = c->turns; t; t = t->next)
+        for (const struct convo_part *p = t->parts; p; p = p->next)
+            if ((p->kind == CONVO_REASONING && p->signature.n == 0) ||
+                (p->kind == CONVO_TOOL_CALL && p->signature.n > 0))
+                return true;
+    return false;
+}
+
 static enum gw_err decode(struct chat *c, struct convo_report *rep)
 {
     enum gw_err err;
@@ -46,6 +58,7 @@ static enum gw_err decode(struct chat *c, struct convo_report *rep)
     err = dialect_anthropic.decode_request(c->req->arena, c->body, &c->convo, rep);
     if (!err && c->convo->max_tokens == 0)
         err = convo_refuse(rep, GW_ESCHEMA, SLICE("max_tokens"), SLICE("Field required"));
+    c->foreign = !err && has_foreign_history(c->convo);
     return err;
 }
 

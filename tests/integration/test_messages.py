@@ -112,6 +112,20 @@ def test_tools_are_called_streamed_and_answered(gateway, model):
     assert text_of(b.json) == "The tools said: weather = fine; news = fine"
 
 
+@pytest.mark.parametrize("first", ["google/gemini-3-pro-preview", "openai/gpt-5-mini~reasoning"])
+def test_a_conversation_moves_on_to_anthropic_from_another_vendor(gateway, first):
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    a = ask(gateway, first, TWO_CALLS, tools=TOOLS, thinking=thinking, max_tokens=4000)
+    assert a.status == 200, a.text
+    calls = [b for b in a.json["content"] if b["type"] == "tool_use"]
+    results = [{"type": "tool_result", "tool_use_id": c["id"], "content": "fine"} for c in calls]
+    b = ask(gateway, "anthropic/claude-haiku-4-5", tools=TOOLS, messages=[
+        {"role": "user", "content": TWO_CALLS}, {"role": "assistant", "content": a.json["content"]},
+        {"role": "user", "content": results}])
+    assert b.status == 200, b.text
+    assert text_of(b.json) == "The tools said: weather = fine; news = fine"
+
+
 def test_a_passed_through_body_changes_only_in_the_model_name(gateway, standin):
     a = ask(gateway, "anthropic/claude-haiku-4-5", top_k=5, metadata={"user_id": "u1"},
             headers={"anthropic-beta": "context-1m-2025-08-07"}, fallbacks=["openai/gpt-4o-mini"])
