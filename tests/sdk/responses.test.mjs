@@ -30,7 +30,9 @@ const WEATHER = {
   type: 'function', name: 'weather', description: 'The weather of a city.', strict: false, parameters: CITY,
 };
 const NEWS = { ...WEATHER, name: 'news' };
-const TWO_CALLS = 'call tool weather with {"city": "Oslo"} and call tool news with {"city": "Rome"}';
+/* The stand-in remembers which calls it has signed: those of other tests are left alone. */
+const SIGNED_CALLS = 'call tool weather with {"city": "Hilo"} and call tool news with {"city": "Kona"}';
+const TWO_CALLS = 'call tool weather with {"city": "Turin"} and call tool news with {"city": "Porto"}';
 
 const PERSON = {
   type: 'object', additionalProperties: false, required: ['name', 'age', 'tags', 'kind'],
@@ -171,8 +173,8 @@ for (const provider of direct ? [] : PROVIDERS) {
 
     test('a tool is called, and tool_choice is obeyed', async () => {
       const tools = [WEATHER, NEWS];
-      const one = await client.responses.create({ model, tools, input: 'call tool weather with {"city": "Oslo"}' });
-      assert.deepEqual(called(one), [['weather', { city: 'Oslo' }]]);
+      const one = await client.responses.create({ model, tools, input: 'call tool weather with {"city": "Turin"}' });
+      assert.deepEqual(called(one), [['weather', { city: 'Turin' }]]);
       assert.equal(one.status, 'completed');
       assert.deepEqual(one.tools, tools);
       const none = await client.responses.create({ model, tools, input: TWO_CALLS, tool_choice: 'none' });
@@ -188,7 +190,7 @@ for (const provider of direct ? [] : PROVIDERS) {
     test('two streamed tool calls are two items', async () => {
       const request = { model, tools: [WEATHER, NEWS], input: TWO_CALLS };
       const events = await collect(await client.responses.create({ ...request, stream: true }));
-      assert.deepEqual(called(checkStream(events)), [['weather', { city: 'Oslo' }], ['news', { city: 'Rome' }]]);
+      assert.deepEqual(called(checkStream(events)), [['weather', { city: 'Turin' }], ['news', { city: 'Porto' }]]);
       const texts = {};
       for (const e of events) {
         if (e.type !== 'response.function_call_arguments.delta') continue;
@@ -216,7 +218,7 @@ for (const provider of direct ? [] : PROVIDERS) {
     }
 
     test('a tool may answer in parts', async () => {
-      const input = [{ role: 'user', content: 'call tool weather with {"city": "Oslo"}' }];
+      const input = [{ role: 'user', content: 'call tool weather with {"city": "Turin"}' }];
       const first = await client.responses.create({ model, tools: [WEATHER], input });
       input.push(...first.output, ...outputs(first, [{ type: 'input_text', text: 'rain' }]));
       const second = await client.responses.create({ model, tools: [WEATHER], input });
@@ -285,7 +287,7 @@ for (const provider of direct ? [] : PROVIDERS) {
               model: named(thinker), tools: [WEATHER, NEWS], reasoning: { effort: 'low' }, store: false,
               include: ['reasoning.encrypted_content'],
             };
-            const input = [{ role: 'user', content: TWO_CALLS }];
+            const input = [{ role: 'user', content: SIGNED_CALLS }];
             const first = streamed
               ? await client.responses.stream({ ...request, input }).finalResponse()
               : await client.responses.create({ ...request, input });
