@@ -610,6 +610,8 @@ enum gw_err provider_go_live(struct provider_call *c)
         metrics_observe_us(c->state->m_ttft, c->info.first_event_us);
         if (c->transfer)
             transport_set_deadline(c->transfer, 0); /* from here on the gap limit holds */
+        if (c->transfer && transport_body_sent(c->transfer))
+            buf_deinit(&c->body); /* it is not sent again */
     }
     if (c->has_pass)
         provider_report(c->state, c->pass, BREAKER_SUCCESS);

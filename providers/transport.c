@@ -398,6 +398,15 @@ void transport_set_deadline(struct op *transfer, uint64_t deadline_us)
     timer_update(t);
 }
 
+bool transport_body_sent(struct op *transfer)
+{
+    struct transfer *t = (struct transfer *)transfer;
+    curl_off_t sent = 0;
+
+    return curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK &&
+           sent >= (curl_off_t)t->body_bytes;
+}
+
 static void resume_soon(struct transfer *t)
 {
     if (t->is_resuming)

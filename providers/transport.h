@@ -86,5 +86,9 @@ void transport_resume(struct op *transfer);
 /* Replaces the deadline (a stream that has begun has none: 0). */
 void transport_set_deadline(struct op *transfer, uint64_t deadline_us);
 
+/* Has the whole request body left? Then it is not read again and may go, though the transfer runs:
+ * a long stream need not keep its prompt. */
+bool transport_body_sent(struct op *transfer);
+
 /* Transfers running now. */
 unsigned transport_active(void);

@@ -375,6 +375,7 @@ bool transfer_prepare(struct transfer *t, const struct transport_request *req)
     t->head_done = false;
     t->head_bytes = 0;
     t->bytes_in = 0;
+    t->body_bytes = req->body.n;
     t->max_body_bytes = req->max_body_bytes ? req->max_body_bytes : SIZE_MAX;
     t->detail[0] = '\0';
     head_reset(t);

@@ -16,7 +16,7 @@
 
 #include <curl/curl.h>
 
-#define TRANSFER_HEAD_TEXT 768u
+#define TRANSFER_HEAD_TEXT 512u
 #define TRANSFER_MAX_HEADERS 32u
 
 /* Streams and whole answers differ in constant options, so they have a pool each. */
@@ -37,7 +37,7 @@ struct transfer {
     uint64_t start_us, deadline_us, first_byte_due_us, gap_us;
     uint64_t last_us; /* when the head or the last body bytes came */
     uint64_t first_byte_us, bytes_in;
-    size_t max_body_bytes;
+    size_t max_body_bytes, body_bytes; /* ceiling of the answer's; length of the request's */
     bool paused, is_resuming;
 
     /* libcurl's doings */

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FIRST_BLOCK_BYTES 4096u
+#define FIRST_BLOCK_BYTES 8960u /* a chat, streamed or not, usually fits */
 #define KEPT_BLOCKS 64u
 #define ALIGN 16u
 

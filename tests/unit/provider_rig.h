@@ -27,6 +27,7 @@
 #define transport_pause t_transport_pause
 #define transport_resume t_transport_resume
 #define transport_set_deadline t_transport_set_deadline
+#define transport_body_sent t_transport_body_sent
 #define dialect_openai t_openai
 
 #include "providers/provider.c"
@@ -161,7 +162,7 @@ struct sent {
 
 static struct sent sent[64];
 static unsigned n_sent;
-static bool transport_is_out_of_memory;
+static bool transport_is_out_of_memory, body_sent = true;
 
 static void sent_cancel(struct op *op)
 {
@@ -208,6 +209,11 @@ void transport_pause(struct op *op)
 void transport_resume(struct op *op)
 {
     ((struct sent *)op)->paused = false;
+}
+
+bool transport_body_sent(struct op *op)
+{
+    return body_sent;
 }
 
 void transport_set_deadline(struct op *op, uint64_t deadline_us)

@@ -379,6 +379,19 @@ static void test_a_stream_that_began_has_no_deadline(void **state)
     assert_int_equal(s->err, GW_EDEADLINE);
 }
 
+static void test_a_body_counts_as_sent_when_all_of_it_has_left(void **state)
+{
+    struct transport_request req = request_to("hang-body");
+    struct seen *s;
+
+    s = begin(0, &req);
+    assert_false(transport_body_sent(s->op));
+    while (!s->pieces)
+        loop_turn();
+    assert_true(transport_body_sent(s->op));
+    op_cancel(&s->op);
+}
+
 /* --- resolving -------------------------------------------------------------------------------- */
 
 static void test_a_name_that_does_not_exist_is_a_connection_failure(void **state)
@@ -445,6 +458,7 @@ int main(void)
         TEST(test_a_coding_nobody_asked_for_on_a_stream_is_refused),
         TEST(test_check_063_each_limit_of_time_ends_the_call_and_the_connection),
         TEST(test_the_gap_starts_anew_with_each_byte),
+        TEST(test_a_body_counts_as_sent_when_all_of_it_has_left),
         TEST(test_a_stream_that_began_has_no_deadline),
         TEST(test_a_name_that_does_not_exist_is_a_connection_failure),
         TEST(test_check_061_a_slow_resolver_stalls_neither_cancel_nor_timeout_nor_other_calls),
