@@ -6,16 +6,13 @@
  * data is put one by one, whether they were translated or relayed. An error is the array's last
  * element.
  *
- * Tokens are counted by the provider where every target speaks Google's dialect, else estimated:
- *
- *     begin --routed--> CALL --on_bytes--> (answered) --on_end--> end
- *       '--another dialect--> estimate, answered
+ * Tokens are counted by the provider where every target speaks Google's dialect, else estimated.
  */
 #include "handlers/generate.h"
 
 #include "gateway/core/loop.h"
-#include "gateway/core/metrics.h"
 #include "handlers/chat.h"
+#include "handlers/count.h"
 #include "handlers/llm.h"
 #include "providers/dialect/google_client.h"
 #include "providers/sse.h"
@@ -226,70 +223,6 @@ static void generate_stream(struct request *req)
 
 /* --- countTokens ----------------------------------------------------------------------------- */
 
-struct counting {
-    struct request *req; /* counted reference, dropped by counting_end() */
-    struct op *call;
-    struct json body;
-    struct convo *convo;
-    struct registry_route route;
-    const struct provider_call_info *info;
-    bool answered;
-};
-
-/* The only exit of a call; `c` may be gone when this returns. */
-static void counting_end(struct counting *c)
-{
-    struct request *req = c->req;
-
-    op_cancel(&c->call);
-    request_on_abort(req, NULL, NULL);
-    request_unref(req);
-}
-
-static void on_client_gone(struct request *req, void *arg)
-{
-    metrics_add(metrics_get(M_CLIENT_GONE, "waiting", NULL, NULL), 1);
-    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    counting_end(arg);
-}
-
-static void on_live(const struct provider_call_info *info, void *arg)
-{
-    struct counting *c = arg;
-
-    c->info = info;
-}
-
-/* Bodies that pass through give no events. */
-static enum gw_err on_event(const struct convo_event *ev, void *arg)
-{
-    return GW_EINTERNAL;
-}
-
-static void on_bytes(struct slice bytes, void *arg)
-{
-    struct counting *c = arg;
-
-    c->answered = true;
-    llm_set_headers(c->req, c->info, NULL);
-    request_reply(c->req, 200, SLICE("application/json"), bytes);
-}
-
-static void on_end(enum gw_err err, const struct provider_call_info *info,
-                   const struct convo_usage *usage, const struct dialect_error *vendor, void *arg)
-{
-    struct counting *c = arg;
-
-    c->call = NULL;
-    c->req->upstream_us = info->upstream_us;
-    if (!c->answered)
-        llm_fail(c->req, err ? err : GW_EUPBAD, info, vendor);
-    counting_end(c);
-}
-
-static const struct provider_sink count_sink = {
-    .on_live = on_live, .on_event = on_event, .on_bytes = on_bytes, .on_end = on_end};
-
 static bool all_google(const struct registry_route *r)
 {
     for (unsigned i = 0; i < r->n_targets; i++)
@@ -298,67 +231,36 @@ static bool all_google(const struct registry_route *r)
     return r->n_targets > 0;
 }
 
-static void count_here(struct counting *c)
+static void count_here(struct request *req, struct json body)
 {
-    struct json inner = google_get(c->body, "generateContentRequest");
-    struct json root = json_exists(inner) ? inner : c->body;
+    struct json inner = google_get(body, "generateContentRequest");
     struct convo_report rep = {0};
-    enum gw_err err = dialect_google.decode_request(c->req->arena, root, &c->convo, &rep);
-    struct slice text;
-    uint64_t n;
+    struct convo *convo = NULL;
+    enum gw_err err =
+        dialect_google.decode_request(req->arena, json_exists(inner) ? inner : body, &convo, &rep);
 
-    if (err) {
-        llm_refuse(c->req, err, &rep);
-        return;
-    }
-    n = convo_estimate_tokens(c->convo);
-    text = arena_printf(c->req->arena, "{\"totalTokens\":%llu}", (unsigned long long)(n ? n : 1));
-    request_set_header(c->req, "X-Postern-Token-Count", SLICE("estimated"));
-    request_finish(c->req, text.p ? GW_OK : GW_ENOMEM, text);
-}
-
-static void count_there(struct counting *c)
-{
-    struct request *req = c->req;
-    struct provider_call_request call = {
-        .arena = req->arena,
-        .conf = req->conf,
-        .route = c->route,
-        .inbound = &dialect_google,
-        .body = c->body,
-        .count = true,
-        .deadline_us = req->deadline_us,
-        .request_id = req->id,
-        .traceparent = req->traceparent,
-    };
-
-    c->convo = convo_new(req->arena); /* nothing in it is needed: the body is what is counted */
-    call.convo = c->convo;
-    c->call = c->convo ? provider_call(&call, &count_sink, c) : NULL;
-    if (!c->call) {
-        request_fail(req, GW_ENOMEM, NULL);
-        return;
-    }
-    request_ref(req);
-    request_on_abort(req, on_client_gone, c);
+    if (err)
+        llm_refuse(req, err, &rep);
+    else
+        count_estimate(req, convo, "totalTokens", 1);
 }
 
 static void generate_count(struct request *req)
 {
-    struct counting *c = arena_new(req->arena, struct counting);
+    /* nothing in the conversation is needed: the body is what is counted */
+    struct count_ask ask = {.inbound = &dialect_google, .convo = convo_new(req->arena)};
 
-    if (!c) {
+    if (!ask.convo) {
         request_fail(req, GW_ENOMEM, NULL);
         return;
     }
-    c->req = req;
-    if (!llm_parse_body(req, &c->body) ||
-        !llm_resolve(req, generate_target_of(req).model, c->body, &c->route))
+    if (!llm_parse_body(req, &ask.body) ||
+        !llm_resolve(req, generate_target_of(req).model, ask.body, &ask.route))
         return;
-    if (all_google(&c->route))
-        count_there(c);
+    if (all_google(&ask.route))
+        count_relay(req, &ask);
     else
-        count_here(c);
+        count_here(req, ask.body);
 }
 
 /* --- methods --------------------------------------------------------------------------------- */

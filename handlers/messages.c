@@ -2,16 +2,13 @@
  * messages.c - Anthropic's surface: POST /v1/messages, a form of chat.c, and POST
  * /v1/messages/count_tokens.
  *
- * Tokens are counted by the provider where it speaks Anthropic, else estimated here:
- *
- *     begin --decoded, routed--> CALL --on_bytes--> (answered) --on_end--> end
- *       '--not an Anthropic target--> estimate, answered
+ * Tokens are counted by the provider where it speaks Anthropic, else estimated.
  */
 #include "handlers/messages.h"
 
 #include "gateway/core/loop.h"
-#include "gateway/core/metrics.h"
 #include "handlers/chat.h"
+#include "handlers/count.h"
 #include "handlers/llm.h"
 
 /* --- messages ------------------------------------------------------------------------------- */
@@ -119,111 +116,6 @@ void messages_create(struct request *req)
 
 /* --- counting ------------------------------------------------------------------------------- */
 
-struct counting {
-    struct request *req; /* counted reference, dropped by counting_end() */
-    struct op *call;
-    struct json body;
-    struct convo *convo;
-    struct registry_route route; /* targets that speak Anthropic */
-    struct dialect_header headers[PROVIDER_MAX_PASS_HEADERS];
-    const struct provider_call_info *info;
-    bool answered;
-};
-
-/* The only exit of a call; `c` may be gone when this returns. */
-static void counting_end(struct counting *c)
-{
-    struct request *req = c->req;
-
-    op_cancel(&c->call);
-    request_on_abort(req, NULL, NULL);
-    request_unref(req);
-}
-
-static void on_client_gone(struct request *req, void *arg)
-{
-    metrics_add(metrics_get(M_CLIENT_GONE, "waiting", NULL, NULL), 1);
-    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    counting_end(arg);
-}
-
-static void on_live(const struct provider_call_info *info, void *arg)
-{
-    struct counting *c = arg;
-
-    c->info = info;
-}
-
-/* Bodies that pass through give no events. */
-static enum gw_err on_event(const struct convo_event *ev, void *arg)
-{
-    return GW_EINTERNAL;
-}
-
-static void on_bytes(struct slice bytes, void *arg)
-{
-    struct counting *c = arg;
-
-    c->answered = true;
-    llm_set_headers(c->req, c->info, NULL);
-    request_reply(c->req, 200, SLICE("application/json"), bytes);
-}
-
-static void on_end(enum gw_err err, const struct provider_call_info *info,
-                   const struct convo_usage *usage, const struct dialect_error *vendor, void *arg)
-{
-    struct counting *c = arg;
-
-    c->call = NULL;
-    c->req->upstream_us = info->upstream_us;
-    if (!c->answered)
-        llm_fail(c->req, err ? err : GW_EUPBAD, info, vendor);
-    counting_end(c);
-}
-
-static const struct provider_sink sink = {
-    .on_live = on_live,
-    .on_event = on_event,
-    .on_bytes = on_bytes,
-    .on_end = on_end,
-};
-
-static void answer_estimate(struct counting *c)
-{
-    struct slice body = arena_printf(c->req->arena, "{\"input_tokens\":%llu}",
-                                     (unsigned long long)convo_estimate_tokens(c->convo));
-
-    request_set_header(c->req, "X-Postern-Token-Count", SLICE("estimated"));
-    request_finish(c->req, body.p ? GW_OK : GW_ENOMEM, body);
-}
-
-static void count_upstream(struct counting *c)
-{
-    struct request *req = c->req;
-    struct provider_call_request call = {
-        .arena = req->arena,
-        .conf = req->conf,
-        .route = c->route,
-        .convo = c->convo,
-        .inbound = &dialect_anthropic,
-        .body = c->body,
-        .pass_headers = c->headers,
-        .n_pass_headers = pass_headers(req, c->headers),
-        .count = true,
-        .deadline_us = req->deadline_us,
-        .request_id = req->id,
-        .traceparent = req->traceparent,
-    };
-
-    c->call = provider_call(&call, &sink, c);
-    if (!c->call) {
-        request_fail(req, GW_ENOMEM, NULL);
-        return;
-    }
-    request_ref(req);
-    request_on_abort(req, on_client_gone, c);
-}
-
 /* Leaves the targets that count for themselves. */
 static void keep_own_targets(struct registry_route *r)
 {
@@ -237,30 +129,32 @@ static void keep_own_targets(struct registry_route *r)
 
 void messages_count(struct request *req)
 {
-    struct counting *c = arena_new(req->arena, struct counting);
+    struct dialect_header *headers =
+        arena_array(req->arena, struct dialect_header, PROVIDER_MAX_PASS_HEADERS);
+    struct count_ask ask = {.inbound = &dialect_anthropic, .headers = headers};
     struct convo_report rep = {0}, unread = {0};
     enum gw_err err;
 
-    if (!c) {
+    if (!headers) {
         request_fail(req, GW_ENOMEM, NULL);
         return;
     }
-    c->req = req;
-    if (!llm_parse_body(req, &c->body))
+    if (!llm_parse_body(req, &ask.body))
         return;
-    err = dialect_anthropic.decode_request(req->arena, c->body, &c->convo, &rep);
-    if (err && (err != GW_ESCHEMA || peek_body(req->arena, c->body, &c->convo, &unread))) {
+    err = dialect_anthropic.decode_request(req->arena, ask.body, &ask.convo, &rep);
+    if (err && (err != GW_ESCHEMA || peek_body(req->arena, ask.body, &ask.convo, &unread))) {
         llm_refuse(req, err, &rep);
         return;
     }
-    if (!llm_resolve(req, c->convo->model, c->body, &c->route))
+    if (!llm_resolve(req, ask.convo->model, ask.body, &ask.route))
         return;
-    if (c->route.targets[0].model->provider->dialect == &dialect_anthropic) {
-        keep_own_targets(&c->route);
-        count_upstream(c);
+    if (ask.route.targets[0].model->provider->dialect == &dialect_anthropic) {
+        keep_own_targets(&ask.route);
+        ask.n_headers = pass_headers(req, headers);
+        count_relay(req, &ask);
     } else if (err) {
         llm_refuse(req, err, &rep);
     } else {
-        answer_estimate(c);
+        count_estimate(req, ask.convo, "input_tokens", 0);
     }
 }
