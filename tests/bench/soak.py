@@ -41,14 +41,23 @@ class Soak:
         with self.lock:
             self.counts[what] = self.counts.get(what, 0) + 1
 
-    def body(self, rng):
+    def chat(self, rng):
+        """Path and body of a chat through one of the four surfaces."""
         fault = rng.choice(FAULTS)
         model = rng.choice(MODELS) + ("~" + fault if fault else "")
-        body = {"model": model, "stream": rng.random() < 0.6,
-                "messages": [{"role": "user", "content": "soak " * rng.randrange(1, 200)}]}
-        if rng.random() < 0.4:
-            body["fallbacks"] = [rng.choice(MODELS)]
-        return body
+        stream, text = rng.random() < 0.6, "soak " * rng.randrange(1, 200)
+        turns = [{"role": "user", "content": text}]
+        body = {"fallbacks": [rng.choice(MODELS)]} if rng.random() < 0.4 else {}
+        surface = rng.randrange(5)
+        if surface == 0:
+            return "/v1/messages", {"model": model, "max_tokens": 500, "stream": stream, "messages": turns, **body}
+        if surface == 1:
+            return "/v1/responses", {"model": model, "stream": stream, "input": text, **body}
+        if surface == 2:
+            method = ":streamGenerateContent?alt=sse" if stream else ":generateContent"
+            return "/v1beta/models/" + model + method, {
+                "contents": [{"role": "user", "parts": [{"text": text}]}], **body}
+        return "/v1/chat/completions", {"model": model, "stream": stream, "messages": turns, **body}
 
     def one(self, rng):
         kind = rng.random()
@@ -58,11 +67,13 @@ class Soak:
         if kind < 0.10:
             self.count(self.gw.post("/v1/chat/completions", "{" * rng.randrange(1, 100)).status)
             return
-        data = json.dumps(self.body(rng)).encode()
+        path, body = self.chat(rng)
+        data = json.dumps(body).encode()
         s = self.gw.connect(timeout=20)
         try:
-            head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nConnection: close\r\n" \
-                   "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (AUTH["Authorization"], len(data))
+            head = "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nConnection: close\r\n" \
+                   "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (
+                       path, AUTH["Authorization"], len(data))
             sent = head.encode() + data
             if kind < 0.15:  # leaves before the request is complete
                 s.sendall(sent[:rng.randrange(1, len(sent))])
@@ -79,8 +90,8 @@ class Soak:
                 return
             got = b""
             while part := s.recv(65536):
-                got = (got + part)[-200:] if got else part
-            self.count("answered" if got else "empty")
+                got = got or part[:200]
+            self.count("answered " + got[9:12].decode("latin-1") if got else "empty")
         except TimeoutError:
             self.count("stuck")
         finally:
