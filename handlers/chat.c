@@ -244,17 +244,6 @@ static bool chat_start_call(struct chat *c)
     return c->call != NULL;
 }
 
-/* Does every target speak the client's own dialect? */
-static bool all_pass_through(const struct chat *c)
-{
-    unsigned i;
-
-    for (i = 0; i < c->route.n_targets; i++)
-        if (c->route.targets[i].model->provider->dialect != c->form->dialect)
-            return false;
-    return c->form->peek && c->route.n_targets > 0;
-}
-
 /* A body we cannot read, but its providers may: it is new to us, not wrong. They are asked when the
  * bytes pass through to all of them; else `err` stands. False when the request has been answered.
  */
@@ -266,7 +255,7 @@ static bool chat_pass_unread(struct chat *c, enum gw_err err, const struct convo
     if (is_content && c->form->peek && c->form->peek(c, &rep) == GW_OK) {
         if (!llm_resolve(c->req, c->convo->model, c->body, &c->route))
             return false;
-        if (all_pass_through(c))
+        if (registry_route_speaks(&c->route, c->form->dialect))
             return true;
     }
     llm_refuse(c->req, err, why);

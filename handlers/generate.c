@@ -223,14 +223,6 @@ static void generate_stream(struct request *req)
 
 /* --- countTokens ----------------------------------------------------------------------------- */
 
-static bool all_google(const struct registry_route *r)
-{
-    for (unsigned i = 0; i < r->n_targets; i++)
-        if (r->targets[i].model->provider->dialect != &dialect_google)
-            return false;
-    return r->n_targets > 0;
-}
-
 static void count_here(struct request *req, struct json body)
 {
     struct json inner = google_get(body, "generateContentRequest");
@@ -257,7 +249,7 @@ static void generate_count(struct request *req)
     if (!llm_parse_body(req, &ask.body) ||
         !llm_resolve(req, generate_target_of(req).model, ask.body, &ask.route))
         return;
-    if (all_google(&ask.route))
+    if (registry_route_speaks(&ask.route, &dialect_google))
         count_relay(req, &ask);
     else
         count_here(req, ask.body);

@@ -266,3 +266,14 @@ int64_t registry_cost(const struct registry_model *m, const struct convo_usage *
         return -1;
     return pico / PICO_PER_NANO + (pico % PICO_PER_NANO >= PICO_PER_NANO / 2);
 }
+
+bool registry_route_speaks(const struct registry_route *route, const struct dialect *dialect)
+{
+    unsigned i;
+
+    for (i = 0; i < route->n_targets; i++) {
+        if (route->targets[i].model->provider->dialect != dialect)
+            return false;
+    }
+    return route->n_targets > 0;
+}

@@ -168,6 +168,9 @@ enum gw_err registry_append(const struct registry *r, struct arena *arena, struc
 const struct registry_provider *registry_provider(const struct registry *r, struct slice name);
 bool registry_has_quirk(const struct registry_model *m, const char *word);
 
+/* Does every target of the route (at least one) speak this dialect? */
+bool registry_route_speaks(const struct registry_route *route, const struct dialect *dialect);
+
 /* Cost in nano-USD, rounded to the nearest, or -1 when the usage or a price that is needed is
  * unknown. */
 struct convo_usage;

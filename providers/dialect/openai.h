@@ -69,6 +69,17 @@ struct openai_in {
     unsigned n_sealed_calls;     /* of the responses surface: signatures that came after calls */
 };
 
+/* Where the parts of one message or item go. */
+struct openai_target {
+    struct convo_turn *turn;
+    struct convo_part *result; /* set: they are the content of this tool result */
+    struct convo_part **tail;
+};
+
+/* Appends a part there; NULL out of memory. */
+struct convo_part *openai_add_part(struct openai_in *in, struct openai_target *to,
+                                   enum convo_part_kind kind);
+
 enum gw_err openai_decode_request(struct arena *a, struct json root, struct convo **ret,
                                   struct convo_report *rep) MUST_CHECK;
 enum gw_err openai_decode_messages(struct openai_in *in, struct json messages) MUST_CHECK;

@@ -14,14 +14,8 @@
 #define ROLE_SYSTEM 4u
 #define ROLE_TOOL 8u
 
-/* Where the parts of one message go. */
-struct target {
-    struct convo_turn *turn;
-    struct convo_part *result; /* set: they are the content of this tool result */
-    struct convo_part **tail;
-};
-
-static struct convo_part *add(struct openai_in *in, struct target *to, enum convo_part_kind kind)
+struct convo_part *openai_add_part(struct openai_in *in, struct openai_target *to,
+                                   enum convo_part_kind kind)
 {
     struct convo_part *p;
 
@@ -39,7 +33,7 @@ static struct convo_part *add(struct openai_in *in, struct target *to, enum conv
 /* --- media -------------------------------------------------------------------------------------
  */
 
-static enum gw_err read_image(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err read_image(struct openai_in *in, struct openai_target *to, struct json v,
                               const struct openai_at *at, struct convo_part **ret)
 {
     struct slice url = SLICE_NONE, mime, data = SLICE_NONE, detail = SLICE_NONE;
@@ -62,7 +56,7 @@ static enum gw_err read_image(struct openai_in *in, struct target *to, struct js
     } else if (!media_is_web_url(url)) {
         return openai_wrong(in, at, "url", "Must be a base64 data URL or an http or https URL");
     }
-    p = *ret = add(in, to, kind);
+    p = *ret = openai_add_part(in, to, kind);
     if (!p)
         return GW_ENOMEM;
     p->detail = detail;
@@ -72,7 +66,7 @@ static enum gw_err read_image(struct openai_in *in, struct target *to, struct js
     return GW_OK;
 }
 
-static enum gw_err read_file(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err read_file(struct openai_in *in, struct openai_target *to, struct json v,
                              const struct openai_at *at, struct convo_part **ret)
 {
     struct slice data = SLICE_NONE, id = SLICE_NONE, name = SLICE_NONE, mime = SLICE_NONE;
@@ -97,7 +91,7 @@ static enum gw_err read_file(struct openai_in *in, struct target *to, struct jso
         return openai_wrong(in, at, "file_data", "Must be base64 data or a base64 data URL");
     else if (data.n)
         mime = media_guess(name, SLICE("application/pdf"));
-    p = *ret = add(in, to, CONVO_FILE);
+    p = *ret = openai_add_part(in, to, CONVO_FILE);
     if (!p)
         return GW_ENOMEM;
     p->data = data;
@@ -107,7 +101,7 @@ static enum gw_err read_file(struct openai_in *in, struct target *to, struct jso
     return GW_OK;
 }
 
-static enum gw_err read_audio(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err read_audio(struct openai_in *in, struct openai_target *to, struct json v,
                               const struct openai_at *at, struct convo_part **ret)
 {
     struct slice data = SLICE_NONE, format = SLICE_NONE;
@@ -122,7 +116,7 @@ static enum gw_err read_audio(struct openai_in *in, struct target *to, struct js
         return err;
     if (!slice_is(format, "wav") && !slice_is(format, "mp3"))
         return openai_wrong(in, at, "format", "Must be wav or mp3");
-    *ret = add(in, to, CONVO_AUDIO);
+    *ret = openai_add_part(in, to, CONVO_AUDIO);
     if (!*ret)
         return GW_ENOMEM;
     (*ret)->data = data;
@@ -133,7 +127,7 @@ static enum gw_err read_audio(struct openai_in *in, struct target *to, struct js
 /* --- content -----------------------------------------------------------------------------------
  */
 
-static enum gw_err read_text(struct openai_in *in, struct target *to, struct json part,
+static enum gw_err read_text(struct openai_in *in, struct openai_target *to, struct json part,
                              const struct openai_at *at, enum convo_part_kind kind,
                              struct convo_part **ret)
 {
@@ -146,7 +140,7 @@ static enum gw_err read_text(struct openai_in *in, struct target *to, struct jso
     err = openai_get_str(in, at, part, name, false, &text);
     if (err)
         return err;
-    *ret = add(in, to, kind);
+    *ret = openai_add_part(in, to, kind);
     if (!*ret)
         return GW_ENOMEM;
     (*ret)->text = text;
@@ -154,7 +148,7 @@ static enum gw_err read_text(struct openai_in *in, struct target *to, struct jso
 }
 
 /* A block of reasoning, in LiteLLM's (and Anthropic's) form. */
-static enum gw_err read_block(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err read_block(struct openai_in *in, struct openai_target *to, struct json v,
                               const struct openai_at *at)
 {
     bool redacted = json_str_is(json_get(v, "type"), "redacted_thinking");
@@ -163,7 +157,7 @@ static enum gw_err read_block(struct openai_in *in, struct target *to, struct js
 
     if (!redacted && !json_str_is(json_get(v, "type"), "thinking"))
         return openai_wrong(in, at, "type", "Must be thinking or redacted_thinking");
-    p = add(in, to, redacted ? CONVO_REDACTED : CONVO_REASONING);
+    p = openai_add_part(in, to, redacted ? CONVO_REDACTED : CONVO_REASONING);
     if (!p)
         return GW_ENOMEM;
     if (redacted)
@@ -177,8 +171,8 @@ static bool is_block(struct json type)
     return json_str_is(type, "thinking") || json_str_is(type, "redacted_thinking");
 }
 
-static enum gw_err read_part(struct openai_in *in, struct target *to, struct json v, unsigned role,
-                             const struct openai_at *at)
+static enum gw_err read_part(struct openai_in *in, struct openai_target *to, struct json v,
+                             unsigned role, const struct openai_at *at)
 {
     struct json type = json_get(v, "type"), mark = openai_get(v, "cache_control");
     struct convo_part *p = NULL;
@@ -207,7 +201,7 @@ static enum gw_err read_part(struct openai_in *in, struct target *to, struct jso
     return err;
 }
 
-static enum gw_err read_content(struct openai_in *in, struct target *to, struct json message,
+static enum gw_err read_content(struct openai_in *in, struct openai_target *to, struct json message,
                                 unsigned role, const struct openai_at *at)
 {
     struct json v = openai_get(message, "content");
@@ -219,7 +213,7 @@ static enum gw_err read_content(struct openai_in *in, struct target *to, struct 
     if (json_is(v, JSON_STRING)) {
         if (role == ROLE_ASSISTANT && json_str_is(v, ""))
             return GW_OK;
-        p = add(in, to, CONVO_TEXT);
+        p = openai_add_part(in, to, CONVO_TEXT);
         if (!p)
             return GW_ENOMEM;
         p->text = json_str(v);
@@ -283,10 +277,10 @@ static enum gw_err read_signature(struct openai_in *in, struct json holder,
 }
 
 /* A call of a custom tool: only OpenAI knows those. */
-static enum gw_err keep_opaque(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err keep_opaque(struct openai_in *in, struct openai_target *to, struct json v,
                                struct slice name)
 {
-    struct convo_part *p = add(in, to, CONVO_OPAQUE);
+    struct convo_part *p = openai_add_part(in, to, CONVO_OPAQUE);
 
     if (!p)
         return GW_ENOMEM;
@@ -295,7 +289,7 @@ static enum gw_err keep_opaque(struct openai_in *in, struct target *to, struct j
     return GW_OK;
 }
 
-static enum gw_err read_call(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err read_call(struct openai_in *in, struct openai_target *to, struct json v,
                              const struct openai_at *at)
 {
     struct json type = openai_get(v, "type");
@@ -309,7 +303,7 @@ static enum gw_err read_call(struct openai_in *in, struct target *to, struct jso
         return keep_opaque(in, to, v, SLICE("openai.tool_call"));
     if (json_exists(type) && !json_str_is(type, "function"))
         return openai_wrong(in, at, "type", "Must be function or custom");
-    p = add(in, to, CONVO_TOOL_CALL);
+    p = openai_add_part(in, to, CONVO_TOOL_CALL);
     if (!p)
         return GW_ENOMEM;
     err = openai_get_str(in, at, v, "id", true, &p->id);
@@ -323,7 +317,7 @@ static enum gw_err read_call(struct openai_in *in, struct target *to, struct jso
     return err;
 }
 
-static enum gw_err read_calls(struct openai_in *in, struct target *to, struct json message,
+static enum gw_err read_calls(struct openai_in *in, struct openai_target *to, struct json message,
                               const struct openai_at *at)
 {
     struct json calls = openai_get(message, "tool_calls");
@@ -339,7 +333,7 @@ static enum gw_err read_calls(struct openai_in *in, struct target *to, struct js
         err = read_call(in, to, it, &(struct openai_at){&here, NULL, i++});
     if (err || !json_exists(legacy))
         return err;
-    p = add(in, to, CONVO_TOOL_CALL);
+    p = openai_add_part(in, to, CONVO_TOOL_CALL);
     if (!p)
         return GW_ENOMEM;
     p->id = in->legacy_call_id = arena_printf(in->arena, "call_legacy_%u", in->n_legacy_calls++);
@@ -351,8 +345,8 @@ static enum gw_err read_calls(struct openai_in *in, struct target *to, struct js
 /* --- messages ----------------------------------------------------------------------------------
  */
 
-static enum gw_err read_reasoning(struct openai_in *in, struct target *to, struct json message,
-                                  const struct openai_at *at)
+static enum gw_err read_reasoning(struct openai_in *in, struct openai_target *to,
+                                  struct json message, const struct openai_at *at)
 {
     struct json blocks = openai_get(message, "thinking_blocks");
     struct openai_at here = {at, "thinking_blocks", 0};
@@ -372,14 +366,14 @@ static enum gw_err read_reasoning(struct openai_in *in, struct target *to, struc
         err = openai_get_str(in, at, message, "reasoning", false, &text);
     if (err || text.n == 0)
         return err;
-    p = add(in, to, CONVO_REASONING);
+    p = openai_add_part(in, to, CONVO_REASONING);
     if (!p)
         return GW_ENOMEM;
     p->text = text;
     return GW_OK;
 }
 
-static enum gw_err read_refusal(struct openai_in *in, struct target *to, struct json message,
+static enum gw_err read_refusal(struct openai_in *in, struct openai_target *to, struct json message,
                                 const struct openai_at *at)
 {
     struct json audio = openai_get(message, "audio");
@@ -390,7 +384,7 @@ static enum gw_err read_refusal(struct openai_in *in, struct target *to, struct 
     if (err)
         return err;
     if (text.n) {
-        p = add(in, to, CONVO_REFUSAL);
+        p = openai_add_part(in, to, CONVO_REFUSAL);
         if (!p)
             return GW_ENOMEM;
         p->text = text;
@@ -405,7 +399,7 @@ static enum gw_err read_refusal(struct openai_in *in, struct target *to, struct 
 static enum gw_err read_assistant(struct openai_in *in, struct json message,
                                   const struct openai_at *at)
 {
-    struct target to = {.turn = convo_add_turn(in->c, CONVO_ASSISTANT)};
+    struct openai_target to = {.turn = convo_add_turn(in->c, CONVO_ASSISTANT)};
     bool content = json_exists(openai_get(message, "content"));
     struct slice signature = SLICE_NONE;
     enum gw_err err;
@@ -445,7 +439,7 @@ static enum gw_err read_result(struct openai_in *in, struct json message, bool l
 {
     struct json content = openai_get(message, "content"),
                 mark = openai_get(message, "cache_control");
-    struct target to = {.turn = results_turn(in)};
+    struct openai_target to = {.turn = results_turn(in)};
     enum gw_err err;
 
     if (!to.turn)
@@ -475,7 +469,7 @@ static enum gw_err read_result(struct openai_in *in, struct json message, bool l
 static enum gw_err read_plain(struct openai_in *in, struct json message, enum convo_role role,
                               const struct openai_at *at)
 {
-    struct target to = {.turn = convo_add_turn(in->c, role)};
+    struct openai_target to = {.turn = convo_add_turn(in->c, role)};
     enum gw_err err;
 
     if (!to.turn)

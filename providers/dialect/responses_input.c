@@ -11,32 +11,10 @@
 
 #define MAX_SEALED_CALLS 64u /* each is looked for among all that the turn holds */
 
-/* Where the parts of one item go. */
-struct target {
-    struct convo_turn *turn;
-    struct convo_part *result; /* set: they are the content of this tool result */
-    struct convo_part **tail;
-};
-
-static struct convo_part *add(struct openai_in *in, struct target *to, enum convo_part_kind kind)
-{
-    struct convo_part *p;
-
-    if (!to->result)
-        return convo_add_part(in->c, to->turn, kind);
-    p = arena_new(in->arena, struct convo_part);
-    if (!p)
-        return NULL;
-    p->kind = kind;
-    *to->tail = p;
-    to->tail = &p->next;
-    return p;
-}
-
 /* --- content -----------------------------------------------------------------------------------
  */
 
-static enum gw_err read_text(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err read_text(struct openai_in *in, struct openai_target *to, struct json v,
                              const char *name, const struct openai_at *at, struct convo_part **ret)
 {
     struct slice text = SLICE_NONE;
@@ -47,7 +25,7 @@ static enum gw_err read_text(struct openai_in *in, struct target *to, struct jso
     err = openai_get_str(in, at, v, name, false, &text);
     if (err)
         return err;
-    *ret = add(in, to, strcmp(name, "refusal") == 0 ? CONVO_REFUSAL : CONVO_TEXT);
+    *ret = openai_add_part(in, to, strcmp(name, "refusal") == 0 ? CONVO_REFUSAL : CONVO_TEXT);
     if (!*ret)
         return GW_ENOMEM;
     (*ret)->text = text;
@@ -61,7 +39,7 @@ static enum gw_err refuse_image_id(struct openai_in *in, const struct openai_at 
                          "Images by file_id are not supported: send image_url");
 }
 
-static enum gw_err read_image(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err read_image(struct openai_in *in, struct openai_target *to, struct json v,
                               const struct openai_at *at, struct convo_part **ret)
 {
     struct slice url = SLICE_NONE, mime, data = SLICE_NONE, detail = SLICE_NONE;
@@ -85,7 +63,7 @@ static enum gw_err read_image(struct openai_in *in, struct target *to, struct js
         return openai_wrong(in, at, "image_url",
                             "Must be a base64 data URL or an http or https URL");
     }
-    *ret = add(in, to, kind);
+    *ret = openai_add_part(in, to, kind);
     if (!*ret)
         return GW_ENOMEM;
     (*ret)->detail = detail;
@@ -123,10 +101,10 @@ static enum gw_err read_file_members(struct openai_in *in, struct json v,
     return GW_OK;
 }
 
-static enum gw_err read_file(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err read_file(struct openai_in *in, struct openai_target *to, struct json v,
                              const struct openai_at *at, struct convo_part **ret)
 {
-    *ret = add(in, to, CONVO_FILE);
+    *ret = openai_add_part(in, to, CONVO_FILE);
     return *ret ? read_file_members(in, v, at, *ret) : GW_ENOMEM;
 }
 
@@ -142,7 +120,7 @@ static struct slice cache_mark(struct json v)
     return SLICE_NONE;
 }
 
-static enum gw_err read_part(struct openai_in *in, struct target *to, struct json v,
+static enum gw_err read_part(struct openai_in *in, struct openai_target *to, struct json v,
                              enum convo_role role, const struct openai_at *at)
 {
     struct json type = json_get(v, "type");
@@ -168,7 +146,7 @@ static enum gw_err read_part(struct openai_in *in, struct target *to, struct jso
 }
 
 /* A string, or an array of parts. */
-static enum gw_err read_content(struct openai_in *in, struct target *to, struct json item,
+static enum gw_err read_content(struct openai_in *in, struct openai_target *to, struct json item,
                                 const char *name, enum convo_role role, const struct openai_at *at)
 {
     struct json v = openai_get(item, name);
@@ -180,7 +158,7 @@ static enum gw_err read_content(struct openai_in *in, struct target *to, struct 
     if (json_is(v, JSON_STRING)) {
         if (role == CONVO_ASSISTANT && json_str_is(v, ""))
             return GW_OK;
-        p = add(in, to, CONVO_TEXT);
+        p = openai_add_part(in, to, CONVO_TEXT);
         if (!p)
             return GW_ENOMEM;
         p->text = json_str(v);
@@ -356,7 +334,7 @@ static enum gw_err read_message(struct openai_in *in, struct json v, const struc
     };
 
     for (unsigned i = 0; i < sizeof(roles) / sizeof(*roles); i++) {
-        struct target to = {.turn = NULL};
+        struct openai_target to = {.turn = NULL};
 
         if (!json_str_is(json_get(v, "role"), roles[i].word))
             continue;
@@ -381,7 +359,7 @@ static struct convo_turn *results_turn(struct openai_in *in)
 
 static enum gw_err read_result(struct openai_in *in, struct json v, const struct openai_at *at)
 {
-    struct target to = {.turn = results_turn(in)};
+    struct openai_target to = {.turn = results_turn(in)};
     enum gw_err err;
 
     if (!to.turn)
