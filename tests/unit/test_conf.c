@@ -52,6 +52,8 @@ static int leave(void **state)
     static const char *const names[] = {"conf/gateway.yaml",
                                         "conf/rate_limits.yaml",
                                         "conf/circuit_breaker.yaml",
+                                        "conf/storage_config.yaml",
+                                        "conf/cache.yaml",
                                         "conf/models_registry.yaml",
                                         "conf/other.yaml",
                                         "conf",
@@ -91,7 +93,7 @@ static void put(const char *path, const char *text)
 static void put_conf(const char *gateway)
 {
     static const char *const names[] = {"gateway.yaml", "rate_limits.yaml", "circuit_breaker.yaml",
-                                        "models_registry.yaml"};
+                                        "storage_config.yaml", "cache.yaml", "models_registry.yaml"};
     char path[64];
     size_t i;
 

@@ -1,0 +1,58 @@
+/*
+ * principal.h - who a credential stands for, and what it may do: an API key with its owner and
+ * team, a user with a token, or the master key.
+ *
+ * Immutable once made and counted: requests in flight keep the one they began with while the
+ * keyring may already hold a newer one. Made by the keyring (keyring.h); the master key's is
+ * static.
+ */
+#pragma once
+
+#include "gateway/core/slice.h"
+#include "storage/budget.h"
+
+#include <stdint.h>
+
+enum principal_kind { PRINCIPAL_MASTER, PRINCIPAL_KEY, PRINCIPAL_USER };
+
+/* Scopes of a key, as bits; a key without scopes may do everything its owner's role allows. */
+enum {
+    SCOPE_CHAT = 1,       /* "chat": every route that has a model answer */
+    SCOPE_EMBEDDINGS = 2, /* "embeddings" */
+    SCOPE_READ = 4,       /* "read": lists and single objects */
+    SCOPE_WRITE = 8,      /* "write": everything else that changes something */
+    SCOPE_ADMIN = 16      /* "admin": the admin routes, for keys of administrators */
+};
+
+#define UUID_TEXT 37u /* 36 characters and a NUL */
+
+struct principal {
+    unsigned refs;
+    enum principal_kind kind;
+    bool admin;
+    unsigned scopes;  /* SCOPE_ bits; 0 = all */
+    char subject[72]; /* "key:<prefix>", "user:<user_id>", "master": limits and logs */
+    char
+        tenant[UUID_TEXT + 8]; /* whose cache entries it sees: "team:<id>", "user:<id>", "master" */
+    char key_id[UUID_TEXT];    /* "" when it is no key */
+    char owner_id[UUID_TEXT];  /* users.id; "" for the master key and tokens without a database */
+    char user_id[65];          /* users.user_id, the name people know */
+    char team_id[UUID_TEXT];   /* "" = none */
+    struct slice *models; /* patterns of allowed models ("openai/gpt-4o", "anthropic/..*"); owned */
+    unsigned n_models;    /* 0 = all */
+    struct slice *team_models; /* likewise the team's; both must allow */
+    unsigned n_team_models;
+    int64_t requests_per_minute; /* of the key, 0 = none beyond the class */
+    struct budget_scope scopes_of_budget[BUDGET_MAX_SCOPES]; /* key first, then team */
+    unsigned n_budget_scopes; /* those with a limit or a token rate */
+    int64_t expires_wall_us;  /* 0 = never */
+};
+
+const struct principal *principal_ref(const struct principal *p);
+const struct principal *principal_unref(const struct principal *p); /* NULL is fine; returns NULL */
+
+/* May it use this model ("provider/model")? A pattern is an exact id, an alias the request named,
+ * or one that ends in `*` (a prefix). */
+bool principal_allows_model(const struct principal *p, struct slice asked, struct slice id);
+
+bool principal_has_scope(const struct principal *p, unsigned scope);
