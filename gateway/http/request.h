@@ -26,6 +26,7 @@ struct http_conn; /* server.c */
 struct route;     /* router.h */
 struct stream;    /* stream.h */
 struct chain_run; /* chain.h */
+struct principal; /* storage/principal.h */
 
 enum http_method {
     HTTP_GET,
@@ -82,6 +83,8 @@ struct request {
     struct slice id;                         /* X-Request-ID */
     struct slice traceparent;                /* W3C, ours or the client's with our span */
     struct identity who;
+    const struct principal *principal; /* what `who` may do, NULL = nobody known; the reference is
+                                          the middleware's that set it, and lasts as the arena */
     struct log_ctx log;
     uint64_t started_us, deadline_us; /* loop clock */
     uint64_t upstream_us;             /* time spent waiting for providers, taken off the overhead */
