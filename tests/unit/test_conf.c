@@ -92,8 +92,9 @@ static void put(const char *path, const char *text)
 /* conf/ with files that say nothing, and `gateway` in gateway.yaml. */
 static void put_conf(const char *gateway)
 {
-    static const char *const names[] = {"gateway.yaml", "rate_limits.yaml", "circuit_breaker.yaml",
-                                        "storage_config.yaml", "cache.yaml", "models_registry.yaml"};
+    static const char *const names[] = {"gateway.yaml",         "rate_limits.yaml",
+                                        "circuit_breaker.yaml", "storage_config.yaml",
+                                        "cache.yaml",           "models_registry.yaml"};
     char path[64];
     size_t i;
 
