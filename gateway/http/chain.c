@@ -1,5 +1,10 @@
-/* chain.c - see chain.h. Where a request stands is kept in its arena, from the first row to the
- * handler. */
+/*
+ * chain.c - see chain.h. Where a request stands is kept in its arena, from the first row to the
+ * handler.
+ *
+ *     HEAD rows --all passed--> the server reads the body --> BODY rows --all passed--> handler
+ *       '--PARKED--chain_resume()--> further rows ...          '--PARKED-- the same
+ */
 #include "gateway/http/chain.h"
 
 #include "gateway/http/router.h"
@@ -8,7 +13,9 @@
 
 struct chain_run {
     unsigned at; /* row being run, or the one that parked */
+    enum chain_phase phase;
     bool parked;
+    void (*passed)(struct request *req); /* what follows the phase once a row has parked in it */
 };
 
 static const struct chain_row *table;
@@ -25,52 +32,48 @@ static bool is_over(const struct request *req)
     return req->replied || req->finished || !req->conn;
 }
 
-/* Runs the rows of a phase from run->at on; true when all of them said NEXT. */
-static bool run_rows(struct request *req, enum chain_phase phase)
+/* Runs the rows of the phase from run->at on. */
+static enum chain_verdict run_rows(struct request *req)
 {
     struct chain_run *run = req->run;
     enum chain_verdict v;
 
     for (; run->at < table_n; run->at++) {
-        if (table[run->at].phase != phase)
+        if (table[run->at].phase != run->phase)
             continue;
         v = table[run->at].run(req);
-        assert(v != CHAIN_PARKED || phase == CHAIN_BODY);
         run->parked = v == CHAIN_PARKED;
-        if (v != CHAIN_NEXT || is_over(req))
-            return false;
+        if (v != CHAIN_NEXT)
+            return v;
+        if (is_over(req))
+            return CHAIN_DONE;
     }
-    return true;
+    return CHAIN_NEXT;
 }
 
-static bool run_ready(struct request *req)
+static enum chain_verdict run_phase(struct request *req, enum chain_phase phase,
+                                    void (*passed)(struct request *req))
 {
     if (!req->run)
         req->run = arena_new(req->arena, struct chain_run);
     if (!req->run) {
         request_fail(req, GW_ENOMEM, NULL);
-        return false;
+        return CHAIN_DONE;
     }
-    *req->run = (struct chain_run){0};
-    return true;
+    *req->run = (struct chain_run){.phase = phase, .passed = passed};
+    return run_rows(req);
 }
 
-bool chain_run_head(struct request *req)
+enum chain_verdict chain_run_head(struct request *req, void (*passed)(struct request *req))
 {
-    return run_ready(req) && run_rows(req, CHAIN_HEAD);
-}
-
-static void go_on(struct request *req)
-{
-    if (run_rows(req, CHAIN_BODY))
-        req->route->handler(req);
+    return run_phase(req, CHAIN_HEAD, passed);
 }
 
 void chain_run_body(struct request *req)
 {
     assert(req->route);
-    if (run_ready(req))
-        go_on(req);
+    if (run_phase(req, CHAIN_BODY, req->route->handler) == CHAIN_NEXT)
+        req->route->handler(req);
 }
 
 void chain_resume(struct request *req)
@@ -80,5 +83,6 @@ void chain_resume(struct request *req)
     if (is_over(req))
         return;
     req->run->at++;
-    go_on(req);
+    if (run_rows(req) == CHAIN_NEXT)
+        req->run->passed(req);
 }

@@ -1,6 +1,6 @@
 /*
- * chain.h - runs an array of middleware rows, then the route's handler. A middleware may park the
- * request and resume it later from the loop.
+ * chain.h - runs an array of middleware rows, then the route's handler. A row may park the request
+ * and resume it later from the loop, in either phase.
  */
 #pragma once
 
@@ -9,12 +9,15 @@
 enum chain_verdict {
     CHAIN_NEXT,  /* go on with the next row */
     CHAIN_DONE,  /* it has answered (request_finish/fail/reply) */
-    CHAIN_PARKED /* it will call chain_resume() later, from the loop, or finish the request */
+    CHAIN_PARKED /* it will call chain_resume() later, from the loop, or finish the request. It
+                    holds a reference and has set request_on_abort() to learn that the client has
+                    left or the deadline has passed; it takes the hook away before it resumes */
 };
 
 /* When a row runs. */
 enum chain_phase {
-    CHAIN_HEAD, /* as soon as the head is read, before the body: may refuse early; may not park */
+    CHAIN_HEAD, /* as soon as the head is read, before the body: may refuse early. While such a row
+                   is parked the body waits in the socket and in a bounded buffer */
     CHAIN_BODY  /* when the body is complete */
 };
 
@@ -27,12 +30,16 @@ struct chain_row {
 /* The chain of all requests; the table must stay. */
 void chain_init(const struct chain_row *rows, unsigned n);
 
-/* Runs the rows of CHAIN_HEAD. Returns true when the request goes on (its body is wanted), false
- * when it was answered. Called by the server. */
-bool chain_run_head(struct request *req);
+/*
+ * Runs the rows of CHAIN_HEAD. NEXT: all have passed it, its body is wanted. DONE: it was answered,
+ * or its client is gone. PARKED: `passed` is called from chain_resume() once the rows behind the
+ * parked one have passed it too; never when it is answered in the end. Called by the server.
+ */
+enum chain_verdict chain_run_head(struct request *req, void (*passed)(struct request *req));
 
 /* Runs the rows of CHAIN_BODY, then route->handler. Called by the server. */
 void chain_run_body(struct request *req);
 
-/* Goes on behind the row that parked. On the loop, not inside that row's run(). */
+/* Goes on behind the row that parked. On the loop, not inside that row's run(). Does nothing more
+ * when the request has been answered or its client has left meanwhile. */
 void chain_resume(struct request *req);

@@ -3,7 +3,8 @@
  * in is read by server_read.c.
  *
  *     IDLE -> HEAD -> BODY -> WORK --answer out--> IDLE ...
- *               '-------'------'----closing------> LINGER -> closed
+ *               |       '------'----closing------> LINGER -> closed
+ *               '-> WORK (a head row is parked) -> BODY, or answered
  *
  * Answers go straight into the socket; only what it does not take is left to the bufferevent, whose
  * EV_WRITE is therefore off most of the time (TLS connections always use the bufferevent). libevhtp
@@ -244,14 +245,19 @@ static void shut_ours(struct http_conn *c)
     shutdown(c->fd, SHUT_WR);
 }
 
+void conn_hear(struct http_conn *c)
+{
+    if (c->deaf)
+        bufferevent_enable(c->bev, EV_READ);
+    c->deaf = false;
+}
+
 static void linger(struct http_conn *c)
 {
     conn_enter(c, CONN_LINGER);
     if (!conn_unsent(c))
         shut_ours(c);
-    if (c->deaf)
-        bufferevent_enable(c->bev, EV_READ);
-    c->deaf = false;
+    conn_hear(c);
     evbuffer_drain(input_of(c), evbuffer_get_length(input_of(c)));
 }
 
@@ -261,6 +267,7 @@ static struct request *detach(struct http_conn *c)
     struct request *req = c->req;
 
     c->req = NULL;
+    c->held = NULL;
     req->conn = NULL;
     server_request_ended();
     return req;
@@ -270,11 +277,12 @@ static void await_next(struct http_conn *c)
 {
     c->scan = (struct gate_scan){0};
     c->whole = c->answered = false;
+    if (c->message)
+        evbuffer_drain(input_of(c), (size_t)c->message); /* answered without its body */
+    c->message = 0;
     if (c->low_mark)
         conn_set_low_mark(c, 0);
-    if (c->deaf)
-        bufferevent_enable(c->bev, EV_READ);
-    c->deaf = false;
+    conn_hear(c);
     conn_enter(c, CONN_IDLE);
     if (evbuffer_get_length(input_of(c)))
         conn_read(c);

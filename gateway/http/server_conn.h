@@ -14,7 +14,7 @@ enum conn_state {
     CONN_IDLE,  /* nothing of a request has come */
     CONN_HEAD,  /* part of a head has come */
     CONN_BODY,  /* libevhtp has the head, the body is coming */
-    CONN_WORK,  /* the request is whole, or is being answered early */
+    CONN_WORK,  /* a head row is parked, the request is whole, or it is being answered early */
     CONN_LINGER /* the last answer is out; what still comes is dropped, then the connection closed
                  */
 };
@@ -43,11 +43,14 @@ struct http_conn {
     struct gate_scan scan;
     struct gate_chunks chunks;
     bool chunked;
-    enum gw_err body_err; /* why the body cannot be taken */
-    uint64_t left;        /* bytes of a body of known length not yet passed on */
-    uint64_t body_max;    /* limit of the route */
-    uint64_t served;      /* requests begun on this connection */
-    uint64_t since_us;    /* beginning of the state */
+    enum gw_err body_err;   /* why the body cannot be taken */
+    struct held_head *held; /* a head row is parked: what was read of the head; in the arena */
+    uint64_t message;       /* bytes of this request in front of the input, or still to come, that
+                               libevhtp is not given (yet): dropped when the exchange is over */
+    uint64_t left;          /* bytes of a body of known length not yet passed on */
+    uint64_t body_max;      /* limit of the route */
+    uint64_t served;        /* requests begun on this connection */
+    uint64_t since_us;      /* beginning of the state */
     uint64_t last_byte_us;
     uint64_t queued,
         sent_mark; /* bytes given to conn_write(), and how many of them had gone at ... */
@@ -67,6 +70,9 @@ void conn_cut(struct http_conn *c);
 
 /* Changes the state and what the timer waits for. */
 void conn_enter(struct http_conn *c, enum conn_state state);
+
+/* Reads again from a client that had sent too much ahead. */
+void conn_hear(struct http_conn *c);
 
 /* Counts a refusal, by reason. */
 void conn_count_refused(const char *reason);

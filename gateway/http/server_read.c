@@ -6,6 +6,14 @@
  * the place of the client's and with no byte beyond this request: what was pipelined stays behind
  * until the exchange is over. A request refused by the head rows never reaches libevhtp.
  *
+ *     take_head --rows passed--> on_admitted --> libevhtp
+ *       '--a row parked--> (CONN_WORK, c->held) --chain_resume()--> on_admitted, or answered
+ *
+ * While a head row is parked the client's head and what follows it stay where they are, in the
+ * input; what the gate read of the head is kept in the request's arena (struct held_head). A
+ * message answered in that time, or before, is dropped when the exchange is over, if it is here as
+ * a whole; otherwise the connection closes.
+ *
  * Reading stays on while a request is worked on, so that a client that leaves is noticed at once;
  * only one that has sent AHEAD_MAX_BYTES ahead is not read from until its answer is out.
  */
@@ -61,6 +69,8 @@ static struct request *begin_request(struct http_conn *c)
     c->served++;
     c->keep = c->whole = c->in_evhtp = c->answered = c->closing = c->chunked = false;
     c->body_err = GW_OK;
+    c->held = NULL;
+    c->message = 0;
     server_request_begun();
     return req;
 }
@@ -206,18 +216,6 @@ static enum gw_err route_find(struct request *req, const struct gate_head *h,
     return err;
 }
 
-/* Head rows, route, limits. False when the request has been answered. */
-static bool admit(struct http_conn *c, const struct gate_head *h)
-{
-    struct slice allow = SLICE_NONE;
-    enum gw_err found;
-
-    if (!admit_load(c))
-        return false;
-    found = route_find(c->req, h, &allow);
-    return chain_run_head(c->req) && admit_route(c->req, found, allow) && admit_body(c, h);
-}
-
 static void send_continue(struct http_conn *c)
 {
     static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -361,14 +359,6 @@ static enum gw_err parse_head(struct http_conn *c, struct slice in, size_t bytes
     return err;
 }
 
-/* The head rows have answered. A message that is here as a whole is dropped and the connection may
- * go on. */
-static void skip_message(struct http_conn *c, size_t bytes)
-{
-    if (c->whole)
-        evbuffer_drain(input_of(c), bytes);
-}
-
 /* Puts the plain head where the client's was; returns its length. */
 static size_t replace_head(struct http_conn *c, const struct gate_head *h, size_t bytes)
 {
@@ -382,36 +372,95 @@ static size_t replace_head(struct http_conn *c, const struct gate_head *h, size_
     return n;
 }
 
+/* What is known of a head at the front of the input while the rows look at it. */
+struct held_head {
+    struct gate_head h;
+    size_t bytes;      /* its length in the input */
+    enum gw_err found; /* the router's verdict */
+    struct slice allow;
+};
+
+/* All head rows have passed it: route, limits, then the rest is libevhtp's. */
+static void admit(struct http_conn *c, const struct held_head *held)
+{
+    const struct gate_head *h = &held->h;
+    size_t here = evbuffer_get_length(input_of(c)) - held->bytes;
+
+    if (!admit_route(c->req, held->found, held->allow) || !admit_body(c, h))
+        return;
+    c->whole = false;
+    c->message = 0;
+    c->chunks = (struct gate_chunks){0};
+    if (h->expect_continue && here == 0 && (h->chunked || h->length))
+        send_continue(c);
+    c->in_evhtp = true;
+    pass_body(c, replace_head(c, h, held->bytes));
+}
+
+/* The last of the head rows has resumed it. */
+static void on_passed(struct request *req)
+{
+    struct http_conn *c = req->conn;
+    const struct held_head *held = c->held;
+
+    c->held = NULL;
+    if (c->doomed)
+        return;
+    conn_hear(c);
+    admit(c, held);
+}
+
+static void hold_head(struct http_conn *c, const struct held_head *held)
+{
+    struct held_head *copy = arena_new(c->req->arena, struct held_head);
+
+    if (!copy) {
+        request_fail(c->req, GW_ENOMEM, NULL);
+        return;
+    }
+    *copy = *held;
+    c->held = copy;
+}
+
+/* Notes whether the message, whose head libevhtp has not been given, is here to its end. */
+static void note_whole(struct http_conn *c)
+{
+    c->whole = !c->chunked && c->message <= evbuffer_get_length(input_of(c));
+}
+
 /* A whole head of `bytes` bytes is at the front of the input. */
 static void take_head(struct http_conn *c, struct slice in, size_t bytes)
 {
-    size_t here = evbuffer_get_length(input_of(c)) - bytes;
-    struct gate_head h;
+    struct held_head held = {.bytes = bytes};
     const char *why = NULL;
     enum gw_err err;
 
     if (!begin_request(c))
         return;
     conn_enter(c, CONN_WORK);
-    err = parse_head(c, in, bytes, &h, &why);
+    err = parse_head(c, in, bytes, &held.h, &why);
     if (err) {
         conn_refuse(c->req, err, why);
         return;
     }
-    c->keep = h.keep_alive;
-    c->chunked = h.chunked;
-    c->left = h.length;
-    c->whole = !h.chunked && h.length <= here;
-    if (!admit(c, &h)) {
-        skip_message(c, bytes + (size_t)h.length);
+    c->keep = held.h.keep_alive;
+    c->chunked = held.h.chunked;
+    c->left = held.h.length;
+    c->message = bytes + held.h.length;
+    note_whole(c);
+    if (!admit_load(c))
         return;
+    held.found = route_find(c->req, &held.h, &held.allow);
+    switch (chain_run_head(c->req, on_passed)) {
+    case CHAIN_NEXT:
+        admit(c, &held);
+        break;
+    case CHAIN_PARKED:
+        hold_head(c, &held);
+        break;
+    case CHAIN_DONE:
+        break;
     }
-    c->whole = false;
-    c->chunks = (struct gate_chunks){0};
-    if (h.expect_continue && here == 0 && (h.chunked || h.length))
-        send_continue(c);
-    c->in_evhtp = true;
-    pass_body(c, replace_head(c, &h, bytes));
 }
 
 static enum gw_err scan_head(struct http_conn *c, struct slice *ret_in, size_t *ret_bytes,
@@ -457,6 +506,8 @@ static void drop_input(struct http_conn *c)
 /* A request is being worked on: what comes meanwhile waits, as far as that is reasonable. */
 static void hold_input(struct http_conn *c)
 {
+    if (c->held && !c->answered)
+        note_whole(c);
     if (evbuffer_get_length(input_of(c)) <= AHEAD_MAX_BYTES)
         return;
     bufferevent_disable(c->bev, EV_READ);

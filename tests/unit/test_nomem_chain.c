@@ -69,7 +69,7 @@ static struct request *make(const struct chain_case *c, struct route *route)
 
 static void serve(struct request *req)
 {
-    if (!chain_run_head(req))
+    if (chain_run_head(req, NULL) != CHAIN_NEXT)
         return;
     if (req->route)
         chain_run_body(req);
