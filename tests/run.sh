@@ -14,8 +14,8 @@ ALL=(lint release unit fuzz integration sdk)
 OUT=$PWD/tests/out
 SAN=$OUT/sanitizer
 PYTHON=/usr/bin/python3
-PACKAGES=("${BUILD_PACKAGES[@]}" libcmocka-dev clang clang-format clang-format-14 libclang-rt-14-dev faketime
-    python3 python3-pytest nginx-light prometheus openssl curl shellcheck procps ca-certificates)
+PACKAGES=("${BUILD_PACKAGES[@]}" "${SERVER_PACKAGES[@]}" pgbouncer libcmocka-dev clang clang-format
+    clang-format-14 libclang-rt-14-dev faketime python3 python3-pytest nginx-light prometheus openssl curl shellcheck procps ca-certificates)
 passed=0 failed=0
 
 say() {

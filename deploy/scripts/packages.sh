@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # Sourced, not run. need_packages NAME... makes sure that Debian packages are installed and asks apt
 # only when one is missing. As another user than root it goes through sudo. Services that a package
-# brings along (nginx, prometheus) are neither started nor enabled.
+# brings along (nginx, prometheus, postgresql, redis-server) are neither started nor enabled, and no
+# database cluster is made.
 
 # What compiling the program takes.
 # shellcheck disable=SC2034
 BUILD_PACKAGES=(meson ninja-build gcc libc6-dev pkg-config libevent-dev libevhtp-dev
     libcurl4-openssl-dev libhiredis-dev libcjson-dev libyaml-dev libpq-dev libssl-dev
     libmimalloc-dev uthash-dev zlib1g-dev)
+
+# What the program is run with: servers, started privately by who needs them.
+# shellcheck disable=SC2034
+SERVER_PACKAGES=(postgresql redis-server)
 
 missing_packages() {
     local name
@@ -31,7 +36,8 @@ as_root() {
 
 install_quietly() {
     local policy=/usr/sbin/policy-rc.d made='' log status=0 service
-    local services=(nginx prometheus prometheus-node-exporter)
+    local no_cluster=/etc/postgresql-common/createcluster.d/postern.conf
+    local services=(nginx prometheus prometheus-node-exporter postgresql redis-server pgbouncer)
     local present=()
     log=$(mktemp)
     for service in "${services[@]}"; do
@@ -42,10 +48,13 @@ install_quietly() {
         printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null && as_root chmod 755 $policy
         made=1
     fi
+    as_root mkdir -p "${no_cluster%/*}" &&
+        echo 'create_main_cluster = false' | as_root tee $no_cluster >/dev/null
     { as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
             "$@"; } >"$log" 2>&1 </dev/null || status=$?
     [ -z "$made" ] || as_root rm -f $policy
+    as_root rm -f $no_cluster
     if [ -d /run/systemd/system ]; then
         for service in "${services[@]}"; do
             case " ${present[*]-} " in *" $service "*) continue ;; esac

@@ -1,4 +1,7 @@
-"""Fixtures: the stand-in provider and the gateway, as real processes on private ports."""
+"""Fixtures: the stand-in provider, Postgres, Redis and the gateway, as real processes on private ports.
+
+`postgres` and `redis` belong to all tests: look and write, but break only what `make_postgres` and
+`make_redis` start."""
 import os
 import sys
 
@@ -7,6 +10,8 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
 from gateway import Gateway  # noqa: E402
+from postgres import Postgres  # noqa: E402
+from redisd import Redis  # noqa: E402
 from standin.client import Standin  # noqa: E402
 
 
@@ -39,13 +44,73 @@ def gateway(shared_gateway, standin):
     shared_gateway.alive()
 
 
+@pytest.fixture(scope="session")
+def postgres_server():
+    """The server of all tests, with a database `migrated` to copy from."""
+    with Postgres() as server:
+        server.create_database(name="migrated").migrate()
+        server.current = None
+        yield server
+
+
 @pytest.fixture
-def make_gateway(standin):
-    """Starts gateways with settings of their own; ends them with the test."""
+def postgres(postgres_server):
+    """A database of the program's schema, empty. The last test's is dropped only now, after its
+    gateways have ended."""
+    if postgres_server.current:
+        postgres_server.current.drop()
+    postgres_server.current = postgres_server.create_database(template="migrated")
+    return postgres_server.current
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(redis_server):
+    """The Redis of all tests, empty."""
+    redis_server.flush()
+    return redis_server
+
+
+def maker(kind):
     made = []
 
-    def make(env=None, with_standin=True, **kw):
+    def make(*args, **options):
+        made.append(kind(*args, **options))
+        return made[-1].start()
+
+    yield make
+    for server in made:
+        server.remove()
+
+
+@pytest.fixture
+def make_postgres():
+    """Starts servers a test may break; settings of postgresql.conf as arguments. Not migrated: say
+    make_postgres().migrate()."""
+    yield from maker(Postgres)
+
+
+@pytest.fixture
+def make_redis():
+    """Starts Redis servers a test may break; settings of redis.conf as arguments."""
+    yield from maker(Redis)
+
+
+@pytest.fixture
+def make_gateway(standin, make_postgres, make_redis):
+    """Starts gateways with settings of their own; ends them with the test, before its servers. `pg`
+    and `redis` are anything with a .url."""
+    made = []
+
+    def make(env=None, with_standin=True, pg=None, redis=None, **kw):
         base = standin.env() if with_standin else {}
+        base.update({"DATABASE_URL": pg.url} if pg else {})
+        base.update({"REDIS_URL": redis.url} if redis else {})
         gw = Gateway(env={**base, **(env or {})}, **kw)
         made.append(gw)
         return gw.start()
