@@ -1,6 +1,7 @@
 /* cli.c - see cli.h. */
 #include "gateway/cli.h"
 
+#include "gateway/core/base64url.h"
 #include "gateway/core/buf.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/rng.h"
@@ -94,23 +95,13 @@ int cli_health(int argc, char **argv)
 
 int cli_keygen(int argc, char **argv)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    unsigned char raw[33] = {0};
-    char text[45];
-    size_t i, n = 0;
+    unsigned char raw[32];
+    char text[BASE64URL_CHARS(sizeof(raw)) + 1];
 
     (void)argc;
     (void)argv;
-    rng_fill(raw, 32);
-    for (i = 0; i < 33; i += 3) {
-        unsigned v = (unsigned)raw[i] << 16 | (unsigned)raw[i + 1] << 8 | raw[i + 2];
-
-        text[n++] = digits[v >> 18];
-        text[n++] = digits[v >> 12 & 63];
-        text[n++] = digits[v >> 6 & 63];
-        text[n++] = digits[v & 63];
-    }
-    text[43] = '\0'; /* 32 bytes are 43 digits; the 44th would be padding */
+    rng_fill(raw, sizeof(raw));
+    text[base64url_encode(text, raw, sizeof(raw))] = '\0';
     puts(text);
     return 0;
 }
