@@ -12,30 +12,34 @@
 #include "handlers/models.h"
 #include "handlers/ops.h"
 #include "handlers/responses.h"
+#include "storage/principal.h"
+
+/* Lists of models are for whoever may ask one, too. */
+#define SCOPE_ANY_MODEL (SCOPE_READ | SCOPE_CHAT | SCOPE_EMBEDDINGS)
 
 /* clang-format off */
 static const struct route routes[] = {
     /* OpenAI's surface */
-    {HTTP_POST, "/v1/chat/completions", chat_completions,  SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
-    {HTTP_POST, "/v1/responses",        responses_create,  SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
-    {HTTP_POST, "/v1/embeddings",       embeddings_openai, SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
-    {HTTP_GET,  "/v1/models",           models_list,       SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
-    {HTTP_GET,  "/v1/models/{id...}",   models_get,        SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_POST, "/v1/chat/completions", chat_completions,  SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_CHAT, .quiet = false},
+    {HTTP_POST, "/v1/responses",        responses_create,  SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_CHAT, .quiet = false},
+    {HTTP_POST, "/v1/embeddings",       embeddings_openai, SURFACE_OPENAI, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_EMBEDDINGS, .quiet = false},
+    {HTTP_GET,  "/v1/models",           models_list,       SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
+    {HTTP_GET,  "/v1/models/{id...}",   models_get,        SURFACE_OPENAI, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
 
     /* Anthropic's surface; its /v1/models is OpenAI's, told apart by the anthropic-version header */
-    {HTTP_POST, "/v1/messages",              messages_create, SURFACE_ANTHROPIC, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
-    {HTTP_POST, "/v1/messages/count_tokens", messages_count,  SURFACE_ANTHROPIC, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
+    {HTTP_POST, "/v1/messages",              messages_create, SURFACE_ANTHROPIC, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_CHAT, .quiet = false},
+    {HTTP_POST, "/v1/messages/count_tokens", messages_count,  SURFACE_ANTHROPIC, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_CHAT, .quiet = false},
 
     /* Google's surface: the method stands behind the model's name */
-    {HTTP_POST, "/v1beta/models/{model...}", generate_post,   SURFACE_GOOGLE, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
-    {HTTP_GET,  "/v1beta/models",            generate_models, SURFACE_GOOGLE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
-    {HTTP_GET,  "/v1beta/models/{id...}",    generate_model,  SURFACE_GOOGLE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_POST, "/v1beta/models/{model...}", generate_post,   SURFACE_GOOGLE, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_CHAT | SCOPE_EMBEDDINGS, .quiet = false},
+    {HTTP_GET,  "/v1beta/models",            generate_models, SURFACE_GOOGLE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
+    {HTTP_GET,  "/v1beta/models/{id...}",    generate_model,  SURFACE_GOOGLE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
 
     /* the native surface */
-    {HTTP_POST, "/api/v1/chat",         native_chat,       SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
-    {HTTP_POST, "/api/v1/embeddings",   embeddings_native, SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .quiet = false},
-    {HTTP_GET,  "/api/v1/models",       models_native,     SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
-    {HTTP_GET,  "/api/v1/providers",    models_providers,  SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_POST, "/api/v1/chat",         native_chat,       SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_CHAT, .quiet = false},
+    {HTTP_POST, "/api/v1/embeddings",   embeddings_native, SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_EMBEDDINGS, .quiet = false},
+    {HTTP_GET,  "/api/v1/models",       models_native,     SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
+    {HTTP_GET,  "/api/v1/providers",    models_providers,  SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
 
     /* probes and operators */
     {HTTP_GET,  "/api/v1/health",       health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},

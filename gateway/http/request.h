@@ -49,6 +49,8 @@ struct http_header {
 struct identity {
     bool known;   /* a valid credential was given */
     bool invalid; /* a credential was given and is wrong; refused where authentication is needed */
+    bool expired; /* with `invalid`: it was good, its time has passed */
+    bool unavailable; /* a credential was given and cannot be judged now: the database is away */
     bool conflicting; /* two different credentials in one request */
     bool admin;
     struct slice subject; /* stable name for limits and logs: "master", a key's prefix, a user;

@@ -25,7 +25,9 @@ struct route {
     enum route_access access;
     enum rate_class rate;
     enum body_class body;
-    bool quiet;            /* not in the access log (probes) */
+    unsigned scope; /* SCOPE_ bits of storage/principal.h: a key with scopes needs one of them. 0:
+                       "read" for GET, "write" for others, "admin" for ACCESS_ADMIN */
+    bool quiet;     /* not in the access log (probes) */
     const char *successor; /* not NULL: a deprecated alias of that path */
 };
 
