@@ -23,6 +23,7 @@
 #include "providers/provider.h"
 #include "providers/registry.h"
 #include "providers/transport.h"
+#include "storage/redis.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -397,6 +398,7 @@ static const struct subsystem {
     {"reload", NULL, stop_reload},
     {"transport", start_transport, transport_deinit},
     {"provider", start_provider, provider_deinit},
+    {"redis", redis_init, redis_deinit},
     {"chain", start_chain, router_deinit},
     {"rate_limit", NULL, ratelimit_deinit},
     {"server", start_server, server_deinit},

@@ -12,6 +12,7 @@
 #include "gateway/http/server.h"
 #include "handlers/llm.h"
 #include "providers/provider.h"
+#include "storage/redis.h"
 
 #define MAX_OUT 65536u
 
@@ -60,15 +61,36 @@ static const char *llm_word(const struct tally *t)
     return t->open ? "degraded" : "healthy";
 }
 
+/* Requests can do without Redis: its absence never makes an instance unhealthy. */
+static const char *redis_word(void)
+{
+    if (!redis_enabled())
+        return "disabled";
+    return redis_up() ? "healthy" : "degraded";
+}
+
+static const char *limiter_word(const struct conf *c)
+{
+    if (!c->rate_enabled)
+        return "off";
+    return redis_up() ? "redis" : "local";
+}
+
+static const char *overall_word(const struct tally *t)
+{
+    const char *word = llm_word(t);
+    bool away = redis_enabled() && !redis_up();
+
+    return t->usable && away ? "degraded" : word;
+}
+
 static void put_checks(struct json_writer *w, const struct tally *t)
 {
-    static const char *const absent[] = {"postgres", "redis", "vector_store"};
-    unsigned i;
-
     json_put_key(w, "checks");
     json_obj(w);
-    for (i = 0; i < 3; i++)
-        json_kv_cstr(w, absent[i], "disabled");
+    json_kv_cstr(w, "postgres", "disabled");
+    json_kv_cstr(w, "redis", redis_word());
+    json_kv_cstr(w, "vector_store", "disabled");
     json_kv_cstr(w, "embeddings", llm_word(t));
     json_kv_cstr(w, "llm", llm_word(t));
     json_obj_end(w);
@@ -85,7 +107,7 @@ void health_full(struct request *req)
     json_writer_init(&w, &out);
     t.w = &w;
     json_obj(&w);
-    json_kv_cstr(&w, "status", llm_word(&t));
+    json_kv_cstr(&w, "status", overall_word(&t));
     json_kv_cstr(&w, "service", "local-assistant-api");
     json_kv_cstr(&w, "version", POSTERN_VERSION);
     json_kv_str(&w, "environment", req->conf->environment);
@@ -97,7 +119,7 @@ void health_full(struct request *req)
     json_obj(&w);
     provider_each(on_circuit, &t);
     json_obj_end(&w);
-    json_kv_cstr(&w, "rate_limiter", req->conf->rate_enabled ? "local" : "off");
+    json_kv_cstr(&w, "rate_limiter", limiter_word(req->conf));
     json_obj_end(&w);
     request_reply(req, t.usable ? 200 : 503, SLICE("application/json"), buf_slice(&out));
     buf_deinit(&out);

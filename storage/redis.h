@@ -23,9 +23,10 @@
 
 #include <stdint.h>
 
-enum redis_kind { REDIS_NIL, REDIS_INT, REDIS_STR, REDIS_ARRAY };
+enum redis_kind { REDIS_NIL, REDIS_INT, REDIS_STR, REDIS_ARRAY, REDIS_FAULT };
 
-/* A reply; valid inside done() only. Status lines are REDIS_STR. */
+/* A reply; valid inside done() only. Status lines are REDIS_STR. An error reply is told by done's
+ * err; REDIS_FAULT (its text in s) stands only for an item of a list that is an error. */
 struct redis_value {
     enum redis_kind kind;
     int64_t i;
@@ -34,12 +35,15 @@ struct redis_value {
     unsigned n;
 };
 
+/* v is NULL with an error. */
 typedef void (*redis_done)(enum gw_err err, const struct redis_value *v, void *arg);
 
 /* A Lua script, called by its hash and loaded when the server does not know it. Static. */
 struct redis_script {
     const char *name, *text;
-    char sha[41]; /* filled in at its first use */
+    /* kept by redis.c */
+    char sha[41];       /* filled in at its first use */
+    unsigned loaded_in; /* connection that has been told to load it */
 };
 
 enum gw_err redis_init(const struct conf *c) MUST_CHECK;

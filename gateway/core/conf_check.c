@@ -4,6 +4,7 @@
  */
 #include "gateway/core/conf_private.h"
 #include "gateway/core/readfile.h"
+#include "gateway/core/redisurl.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -163,6 +164,17 @@ static void check_tls(const struct conf *c, struct problems *ps)
     check_file(c, ps, "tls_key", c->tls_key);
 }
 
+static void check_redis(const struct conf *c, struct problems *ps)
+{
+    const char *why = "";
+    struct redisurl url;
+
+    if (c->redis_url.n && redisurl_parse(c->redis_url, &url, &why))
+        complain(c, ps, "redis_url", "%s", why);
+    if (!c->redis_url.n && slice_is(c->redis_use, "true"))
+        complain(c, ps, "redis_use", "is true, but REDIS_URL is not set");
+}
+
 void conf_check_values(const struct conf *c, struct problems *ps)
 {
     if (!address_bits(c->host))
@@ -174,6 +186,7 @@ void conf_check_values(const struct conf *c, struct problems *ps)
     check_list(c, ps, "log_levels", &c->log_levels, is_component_level,
                "component=level (provider=debug)");
     check_tls(c, ps);
+    check_redis(c, ps);
     check_file(c, ps, "provider_ca_file", c->provider_ca_file);
     if (c->provider_proxy.n && !slice_starts(c->provider_proxy, "http://") &&
         !slice_starts(c->provider_proxy, "https://"))
