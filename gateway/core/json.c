@@ -665,6 +665,11 @@ static bool exact_u64(struct slice digits, int32_t exponent, uint64_t *ret)
 
 bool json_int(struct json v, int64_t *ret)
 {
+    return json_scaled(v, 0, ret);
+}
+
+bool json_scaled(struct json v, unsigned decimals, int64_t *ret)
+{
     struct slice s = json_is(v, JSON_NUMBER) ? json_raw(v) : SLICE_NONE;
     bool negative = s.n && s.p[0] == '-', minus = false;
     uint64_t magnitude;
@@ -683,7 +688,8 @@ bool json_int(struct json v, int64_t *ret)
         else if (s.p[i] != '+' && exponent < 100000000)
             exponent = exponent * 10 + (s.p[i] - '0');
     }
-    if (!exact_u64(slice_of(s.p, e), minus ? -exponent : exponent, &magnitude))
+    exponent = (minus ? -exponent : exponent) + (int32_t)decimals;
+    if (!exact_u64(slice_of(s.p, e), exponent, &magnitude))
         return false;
     if (magnitude > (uint64_t)INT64_MAX + (negative ? 1 : 0))
         return false;

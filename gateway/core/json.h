@@ -116,6 +116,9 @@ bool json_str_is(struct json v, const char *text);
 
 /* Numbers: false when absent, not a number, not exactly an integer in range / not finite. */
 bool json_int(struct json v, int64_t *ret);
+/* The number times 10^decimals, when that is exactly an integer in range: money without rounding.
+ * decimals is at most 18. */
+bool json_scaled(struct json v, unsigned decimals, int64_t *ret);
 bool json_double(struct json v, double *ret);
 bool json_bool(struct json v, bool *ret);
 

@@ -60,6 +60,8 @@ struct parts {
     int status;
     const struct err_info *info;
     struct slice message, code, param, request_id, instance;
+    const struct error_item *items;
+    unsigned n_items;
 };
 
 static struct parts parts_of(enum surface s, enum gw_err err, const struct error_detail *d)
@@ -69,11 +71,33 @@ static struct parts parts_of(enum surface s, enum gw_err err, const struct error
     p.message = d && d->message.n ? d->message : slice_cstr(p.info->title);
     p.code = d && d->code.n ? d->code : slice_cstr(p.info->slug);
     p.param = d ? d->param : SLICE_NONE;
+    p.items = d ? d->items : NULL;
+    p.n_items = d ? d->n_items : 0;
     return p;
+}
+
+static void write_items(struct json_writer *w, const struct error_item *items, unsigned n)
+{
+    if (n == 0)
+        return;
+    json_put_key(w, "errors");
+    json_arr(w);
+    for (unsigned i = 0; i < n; i++) {
+        json_obj(w);
+        if (items[i].param.n)
+            json_kv_str(w, "param", items[i].param);
+        else
+            json_kv_str(w, "pointer", items[i].pointer);
+        json_kv_str(w, "detail", items[i].detail);
+        json_obj_end(w);
+    }
+    json_arr_end(w);
 }
 
 static void write_native(struct json_writer *w, const struct parts *p)
 {
+    const struct error_item one = {.pointer = p->param, .detail = p->message};
+
     json_obj(w);
     json_put_key(w, "type");
     buf_add_cstr(w->out, "\"urn:postern:problem:");
@@ -88,15 +112,10 @@ static void write_native(struct json_writer *w, const struct parts *p)
     json_kv_str(w, "code", p->code);
     json_kv_bool(w, "retryable", p->info->retryable);
     json_kv_str(w, "request_id", p->request_id);
-    if (p->param.n) {
-        json_put_key(w, "errors");
-        json_arr(w);
-        json_obj(w);
-        json_kv_str(w, "pointer", p->param);
-        json_kv_str(w, "detail", p->message);
-        json_obj_end(w);
-        json_arr_end(w);
-    }
+    if (p->n_items)
+        write_items(w, p->items, p->n_items);
+    else
+        write_items(w, &one, p->param.n > 0);
     json_obj_end(w);
 }
 

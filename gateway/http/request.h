@@ -136,13 +136,22 @@ void request_note(struct request *req, const char *key, struct slice value);
  * away. A client that half-closes its connection counts as gone. */
 void request_on_abort(struct request *req, void (*fn)(struct request *req, void *arg), void *arg);
 
+/* One of several things that are wrong. One of pointer and param is there. */
+struct error_item {
+    struct slice pointer; /* JSON pointer into the body; "" (p != NULL) is the whole of it */
+    struct slice param;   /* name of a query argument */
+    struct slice detail;  /* what is wrong with it */
+};
+
 /* Detail for an error answer. All optional. */
 struct error_detail {
     struct slice message; /* shown instead of the error's title */
     struct slice param;   /* field or JSON pointer */
     int status; /* HTTP status to show instead of the table's (a vendor's 404, 422), 0 = table */
-    struct slice code;      /* shown instead of the slug (a vendor's own code) */
-    uint64_t retry_after_s; /* Retry-After, 0 = none */
+    struct slice code;              /* shown instead of the slug (a vendor's own code) */
+    uint64_t retry_after_s;         /* Retry-After, 0 = none */
+    const struct error_item *items; /* all that is wrong, for native routes */
+    unsigned n_items;
     bool vendor; /* the provider failed, not the gateway: X-Postern-Error-Source: provider, else
                     gateway */
 };

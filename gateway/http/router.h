@@ -14,6 +14,8 @@ enum rate_class { RATE_PROBE, RATE_DEFAULT, RATE_AI, RATE_AUTH, RATE_UPLOAD, RAT
 enum body_class { BODY_NONE, BODY_JSON, BODY_CHAT, BODY_UPLOAD };
 enum route_access { ACCESS_PUBLIC, ACCESS_USER, ACCESS_ADMIN, ACCESS_OPS };
 
+struct form; /* form.h */
+
 typedef void (*route_handler)(struct request *req);
 
 /* One row of handlers/routes.c. */
@@ -28,7 +30,9 @@ struct route {
     unsigned scope; /* SCOPE_ bits of storage/principal.h: a key with scopes needs one of them. 0:
                        "read" for GET, "write" for others, "admin" for ACCESS_ADMIN */
     bool quiet;     /* not in the access log (probes) */
-    const char *successor; /* not NULL: a deprecated alias of that path */
+    const char *successor;   /* not NULL: a deprecated alias of that path */
+    const struct form *form; /* what a JSON body may hold (form.h); every native POST, PUT and PATCH
+                                has one */
 };
 
 /* Takes the table over (it must stay). GW_EINTERNAL when two rows collide. */

@@ -291,7 +291,8 @@ static void test_check_102_every_problem_of_every_file_is_listed_with_its_line(v
     put("conf/rate_limits.yaml", "enabled: yes\nclasses:\n\tai: 1\n");
     put("conf/circuit_breaker.yaml", "");
     expect_problems(
-        r, "circuit_breaker.yaml: is empty\n"
+        r, "cache.yaml: is missing: conf/cache.yaml\n"
+           "circuit_breaker.yaml: is empty\n"
            "gateway.yaml:2: port: 70000 is out of range (0 to 65535)\n"
            "gateway.yaml:3: unknown key \"prot\"\n"
            "gateway.yaml:4: workers: a whole number expected, not \"many\"\n"
@@ -306,8 +307,9 @@ static void test_check_102_every_problem_of_every_file_is_listed_with_its_line(v
            "gateway.yaml:12: unknown key \"nonsense\"\n"
            "gateway.yaml:13: origins: a list expected, not a single value\n"
            "models_registry.yaml: is missing: conf/models_registry.yaml\n"
-           "rate_limits.yaml:3: tab in the indentation; use spaces\n");
-    assert_int_equal(r->ps.errors, 15);
+           "rate_limits.yaml:3: tab in the indentation; use spaces\n"
+           "storage_config.yaml: is missing: conf/storage_config.yaml\n");
+    assert_int_equal(r->ps.errors, 17);
 }
 
 static void test_check_102_a_file_of_ten_megabytes_is_a_problem(void **state)
