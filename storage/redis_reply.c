@@ -141,15 +141,16 @@ bool redis_reader_feed(struct redis_reader *r, const char *p, size_t n)
     return true;
 }
 
-/* hiredis waits patiently for a bulk of any announced size: is this one beyond all bounds? */
+/* hiredis waits patiently for a bulk of any announced size: is this one beyond all bounds? Its "$"
+ * has been read then, its length has not. */
 static bool announces_too_much(const struct redis_reader *r)
 {
     const redisReader *p = r->parser;
     size_t i, n = 0;
 
-    if (p->pos >= p->len || p->buf[p->pos] != '$')
+    if (p->ridx < 0 || p->rstack[p->ridx].type != REDIS_REPLY_STRING)
         return false;
-    for (i = p->pos + 1; i < p->len && p->buf[i] >= '0' && p->buf[i] <= '9'; i++) {
+    for (i = p->pos; i < p->len && p->buf[i] >= '0' && p->buf[i] <= '9'; i++) {
         n = n * 10 + (size_t)(p->buf[i] - '0');
         if (n > r->max_bytes)
             return true;
