@@ -1,0 +1,399 @@
+/* The spool: rolling over, shipping, files of the dead, and a disk that is full or gone. The clock
+ * stands still but for what a test moves (--wrap). */
+#include "storage/spool.h"
+
+#include "gateway/core/loop.h"
+#include "gateway/core/offload.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SIZE 16384u
+#define RECORD 1000u
+#define PER_SEGMENT ((SIZE - SEGMENT_HEADER) / (RECORD + 8))
+
+static char base[64], dir[80];
+static struct spool *spool;
+static unsigned adopted, aside, states;
+static enum gw_err last_state;
+
+static void on_adopted(const struct segment *g, void *arg)
+{
+    adopted++;
+}
+
+static void on_aside(const char *file, void *arg)
+{
+    aside++;
+}
+
+static void on_state(enum gw_err err, void *arg)
+{
+    states++;
+    last_state = err;
+}
+
+static int enter(void **state)
+{
+    snprintf(base, sizeof(base), "/tmp/test_spool.XXXXXX");
+    adopted = aside = states = 0;
+    if (!mkdtemp(base))
+        return -1;
+    snprintf(dir, sizeof(dir), "%s/spool", base);
+    return loop_init() || offload_init(2, 64) ? -1 : 0;
+}
+
+static int leave(void **state)
+{
+    char cmd[96];
+
+    spool = spool_close(spool);
+    offload_deinit();
+    loop_deinit();
+    snprintf(cmd, sizeof(cmd), "rm -rf %s", base);
+    return system(cmd);
+}
+
+static struct spool_config config(void)
+{
+    return (struct spool_config){
+        .dir = dir,
+        .segment_bytes = SIZE,
+        .memory_bytes = 2 * SIZE,
+        .max_bytes = 64 * SIZE,
+        .sync = SPOOL_NEVER,
+        .scan_us = 1000,
+        .on = {.adopted = on_adopted, .set_aside = on_aside, .state = on_state},
+    };
+}
+
+static void open_spool(struct spool_config cfg)
+{
+    spool = spool_open(&cfg);
+    assert_non_null(spool);
+}
+
+static struct spool_stats stats(void)
+{
+    struct spool_stats st;
+
+    spool_stats(spool, &st);
+    return st;
+}
+
+static bool add(unsigned number)
+{
+    char text[RECORD];
+    int n = snprintf(text, sizeof(text), "%u", number);
+
+    memset(text + n, ' ', sizeof(text) - (size_t)n);
+    return spool_append(spool, slice_of(text, sizeof(text)));
+}
+
+static void add_all(unsigned from, unsigned to)
+{
+    for (; from <= to; from++)
+        assert_true(add(from));
+}
+
+static unsigned files(const char *end)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    unsigned n = 0;
+
+    while (d && (e = readdir(d)) != NULL)
+        n += strlen(e->d_name) >= strlen(end) &&
+             strcmp(e->d_name + strlen(e->d_name) - strlen(end), end) == 0;
+    if (d)
+        closedir(d);
+    return n;
+}
+
+#define TURNS_UNTIL(condition)                                                                     \
+    for (unsigned turns_ = 0; !(condition); turns_++) {                                            \
+        assert_true(turns_ < 100000);                                                              \
+        loop_turn();                                                                               \
+    }
+
+/* Ships everything, checking that the numbers come once and in order from `from`. */
+static unsigned ship_all(unsigned from)
+{
+    const struct segment *g;
+
+    while ((g = spool_first(spool)) != NULL) {
+        size_t pos = g->done;
+        uint64_t rows = 0;
+        struct slice r;
+
+        for (; (r = segment_next(g, &pos)).p; rows++)
+            assert_int_equal(strtoul(r.p, NULL, 10), from++);
+        spool_shipped(spool, g, pos, rows);
+    }
+    return from;
+}
+
+static void test_records_are_shipped_in_order_over_many_segments(void **state)
+{
+    unsigned i;
+
+    open_spool(config());
+    for (i = 1; i <= 20; i++) {
+        add_all((i - 1) * 10 + 1, i * 10);
+        loop_turn();
+    }
+    assert_int_equal(stats().rows, 200);
+    assert_true(stats().bytes >= 200 * RECORD);
+    assert_int_equal(ship_all(1), 201);
+    assert_int_equal(stats().rows, 0);
+    assert_int_equal(stats().bytes, 0);
+    TURNS_UNTIL(files(".spool") <= 2); /* the active one, perhaps a spare */
+    spool = spool_close(spool);
+    assert_int_equal(files(".spool"), 0);
+}
+
+static void test_the_next_segment_is_made_ahead(void **state)
+{
+    open_spool(config());
+    add_all(1, PER_SEGMENT / 2);
+    assert_int_equal(files(".spool"), 1);
+    add_all(PER_SEGMENT / 2 + 1, PER_SEGMENT / 2 + 2);
+    TURNS_UNTIL(files(".spool") == 2 && stats().file_bytes == 2 * SIZE);
+    add_all(PER_SEGMENT / 2 + 3, PER_SEGMENT + 3);
+    assert_int_equal(stats().memory_bytes, 0);
+    assert_int_equal(stats().rows, PER_SEGMENT + 3);
+}
+
+static void test_faster_than_the_disk_goes_through_memory_and_loses_nothing(void **state)
+{
+    open_spool(config());
+    add_all(1, 3 * PER_SEGMENT); /* no turn of the loop in between */
+    assert_int_equal(stats().memory_bytes, 2 * SIZE);
+    assert_false(add(0));
+    TURNS_UNTIL(stats().memory_bytes == 0);
+    assert_int_equal(ship_all(1), 3 * PER_SEGMENT + 1);
+}
+
+static void test_part_of_a_segment_may_be_shipped(void **state)
+{
+    const struct segment *g;
+    size_t pos = 0;
+
+    open_spool(config());
+    add_all(1, 5);
+    g = spool_first(spool);
+    segment_next(g, &pos);
+    segment_next(g, &pos);
+    spool_shipped(spool, g, pos, 2);
+    assert_int_equal(stats().rows, 3);
+    assert_ptr_equal(spool_first(spool), g);
+    assert_int_equal(ship_all(3), 6);
+    assert_null(spool_first(spool));
+    add_all(6, 6);
+    assert_int_equal(ship_all(6), 7);
+}
+
+static void test_the_position_can_be_moved_both_ways(void **state)
+{
+    const struct segment *g;
+    size_t third = 0, i;
+
+    open_spool(config());
+    add_all(1, 5);
+    g = spool_first(spool);
+    for (i = 0; i < 3; i++)
+        segment_next(g, &third);
+    assert_int_equal(spool_move(spool, g, third), 3);
+    assert_int_equal(stats().rows, 2);
+    assert_int_equal(spool_move(spool, g, 0), 0);
+    assert_int_equal(stats().rows, 5);
+    assert_int_equal(ship_all(1), 6);
+    assert_int_equal(spool_move(spool, g, third), 3);
+    assert_int_equal(ship_all(4), 6);
+    assert_int_equal(stats().bytes, 0);
+}
+
+static void test_what_is_left_is_taken_over(void **state)
+{
+    open_spool(config());
+    add_all(1, 7);
+    spool = spool_close(spool);
+    assert_int_equal(files(".spool"), 1);
+    open_spool(config());
+    TURNS_UNTIL(adopted == 1);
+    add_all(8, 9);
+    assert_int_equal(stats().rows, 9);
+    assert_int_equal(ship_all(1), 10);
+    spool = spool_close(spool);
+    assert_int_equal(files(".spool"), 0);
+}
+
+static void test_many_files_are_taken_over_a_few_at_a_time(void **state)
+{
+    unsigned i, next = 1;
+
+    for (i = 0; i < 11; i++) {
+        struct spool_config cfg = config();
+
+        cfg.scan_us = UINT64_MAX / 4;
+        open_spool(cfg);
+        add_all(1, 1);
+        spool = spool_close(spool); /* before it looks at the others' */
+    }
+    assert_int_equal(files(".spool"), 11);
+    open_spool(config());
+    while (next <= 11) {
+        const struct segment *g;
+
+        TURNS_UNTIL((g = spool_first(spool)) != NULL);
+        assert_true(stats().rows <= 4);
+        spool_shipped(spool, g, g->end, 1);
+        next++;
+    }
+    spool = spool_close(spool);
+    assert_int_equal(files(".spool"), 0);
+}
+
+static void test_two_spools_share_a_directory(void **state)
+{
+    struct spool_config cfg = config();
+    struct spool *other;
+
+    open_spool(cfg);
+    add_all(1, 3);
+    other = spool_open(&cfg);
+    assert_non_null(other);
+    assert_true(spool_append(other, SLICE("another's")));
+    loop_turn();
+    loop_turn();
+    assert_int_equal(adopted, 0);
+    other = spool_close(other);
+    TURNS_UNTIL(adopted == 1);
+    assert_true(slice_is(segment_next(spool_first(spool), &(size_t){0}), "another's"));
+}
+
+static void test_files_that_are_none_of_ours_are_set_aside(void **state)
+{
+    char path[128];
+    FILE *f;
+
+    mkdir(dir, 0700);
+    snprintf(path, sizeof(path), "%s/garbage.spool", dir);
+    f = fopen(path, "w");
+    fputs("garbage", f);
+    fclose(f);
+    open_spool(config());
+    TURNS_UNTIL(aside == 1);
+    assert_int_equal(files("garbage.spool.bad"), 1);
+}
+
+static void test_check_092_without_a_directory_records_wait_in_memory(void **state)
+{
+    FILE *f = fopen(dir, "w"); /* a file stands where the directory should */
+    unsigned n = 1;
+
+    fclose(f);
+    open_spool(config());
+    assert_int_equal(stats().err, GW_EIO);
+    while (add(n))
+        n++;
+    assert_int_equal(n - 1, 2 * PER_SEGMENT);
+    assert_int_equal(ship_all(1), n); /* shipping goes on without files */
+    assert_true(add(1));
+    unlink(dir);
+    TURNS_UNTIL(stats().err == GW_OK && files(".spool") == 2);
+    assert_int_equal(last_state, GW_OK);
+    assert_true(add(2));
+    assert_int_equal(ship_all(1), 3);
+}
+
+static void test_check_092_memory_is_written_out_when_the_directory_is_back(void **state)
+{
+    FILE *f = fopen(dir, "w");
+
+    fclose(f);
+    open_spool(config());
+    add_all(1, PER_SEGMENT + 2);
+    assert_int_equal(stats().memory_bytes, 2 * SIZE);
+    unlink(dir);
+    TURNS_UNTIL(stats().memory_bytes == 0);
+    spool = spool_close(spool);
+    open_spool(config());
+    TURNS_UNTIL(adopted == 2);
+    assert_int_equal(stats().rows, PER_SEGMENT + 2);
+}
+
+static void test_check_092_the_ceiling_holds_and_room_is_used_again(void **state)
+{
+    struct spool_config cfg = config();
+    unsigned n = 1;
+
+    cfg.max_bytes = 4 * SIZE;
+    open_spool(cfg);
+    for (; n < 1000 && add(n); n++)
+        loop_turn();
+    assert_int_equal(stats().err, GW_EFULL);
+    assert_int_equal(n - 1, 6 * PER_SEGMENT); /* four files and two segments in memory */
+    assert_int_equal(stats().file_bytes, 4 * SIZE);
+    assert_int_equal(ship_all(1), n);
+    TURNS_UNTIL(stats().err == GW_OK);
+    assert_true(add(n));
+    assert_int_equal(ship_all(n), n + 1);
+}
+
+static void test_syncing_follows_the_policy(void **state)
+{
+    struct spool_config cfg = config();
+
+    open_spool(cfg);
+    add_all(1, 3);
+    loop_turn();
+    spool = spool_close(spool);
+    cfg.sync = SPOOL_ALWAYS;
+    open_spool(cfg);
+    add_all(1, 3);
+    TURNS_UNTIL(stats().syncs == 1);
+    add_all(4, 4);
+    TURNS_UNTIL(stats().syncs == 2);
+    spool = spool_close(spool);
+    cfg.sync = SPOOL_INTERVAL;
+    cfg.sync_us = 2000;
+    open_spool(cfg);
+    add_all(1, 3);
+    assert_int_equal(stats().syncs, 0);
+    TURNS_UNTIL(stats().syncs == 1);
+    assert_int_equal(stats().sync_errors, 0);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, enter, leave)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_records_are_shipped_in_order_over_many_segments),
+        T(test_the_next_segment_is_made_ahead),
+        T(test_faster_than_the_disk_goes_through_memory_and_loses_nothing),
+        T(test_part_of_a_segment_may_be_shipped),
+        T(test_the_position_can_be_moved_both_ways),
+        T(test_what_is_left_is_taken_over),
+        T(test_many_files_are_taken_over_a_few_at_a_time),
+        T(test_two_spools_share_a_directory),
+        T(test_files_that_are_none_of_ours_are_set_aside),
+        T(test_check_092_without_a_directory_records_wait_in_memory),
+        T(test_check_092_memory_is_written_out_when_the_directory_is_back),
+        T(test_check_092_the_ceiling_holds_and_room_is_used_again),
+        T(test_syncing_follows_the_policy),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
