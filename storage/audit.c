@@ -1,0 +1,57 @@
+/* audit.c - see audit.h. */
+#include "storage/audit.h"
+
+static const struct pg_stmt insert = {
+    "audit_write", "INSERT INTO audit_log (actor, actor_ip, action, target, outcome, request_id, "
+                   "detail) VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb)"};
+static const struct pg_stmt page = {
+    "audit_page",
+    "SELECT id, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), actor, "
+    "actor_ip, action, target, outcome, request_id, detail, count(*) OVER () FROM audit_log WHERE "
+    "($1::text IS NULL OR actor = $1) AND ($2::text IS NULL OR action = $2) AND "
+    "($3::timestamptz IS NULL OR at >= $3) ORDER BY id DESC LIMIT $4 OFFSET $5"};
+
+static void on_written(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    static const struct log_ctx ctx = {.component = "audit"};
+
+    if (err)
+        log_warn(&ctx, "audit_row_lost", F_CSTR("error", err_info(err)->slug));
+}
+
+static void arg_or_null(struct pg_args *a, struct slice s)
+{
+    pg_arg_text(a, s.n ? s : SLICE_NONE);
+}
+
+void audit_write(const struct log_ctx *log, const struct audit_entry *e)
+{
+    struct pg_args a = {0};
+
+    log_info(log, "audit", F_STR("actor", e->actor), F_CSTR("action", e->action),
+             F_STR("target", e->target), F_CSTR("outcome", e->outcome),
+             F_STR("actor_ip", e->actor_ip));
+    if (!pg_enabled())
+        return;
+    pg_arg_text(&a, e->actor.n ? e->actor : SLICE("anonymous"));
+    arg_or_null(&a, e->actor_ip);
+    pg_arg_cstr(&a, e->action);
+    arg_or_null(&a, e->target);
+    pg_arg_cstr(&a, e->outcome);
+    arg_or_null(&a, e->request_id);
+    arg_or_null(&a, e->detail);
+    (void)pg_query(PG_WRITE, &insert, &a, 0, on_written, NULL);
+}
+
+struct op *audit_page(const struct audit_filter *f, int64_t limit, int64_t offset,
+                      uint64_t deadline_us, pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    arg_or_null(&a, f->actor);
+    arg_or_null(&a, f->action);
+    arg_or_null(&a, f->since);
+    pg_arg_int(&a, limit);
+    pg_arg_int(&a, offset);
+    return pg_query(PG_READ, &page, &a, deadline_us, done, arg);
+}

@@ -1,0 +1,112 @@
+/* teams.c - see teams.h. */
+#include "storage/teams.h"
+
+#define COLUMNS                                                                                    \
+    "t.id, t.name, to_json(t.models), coalesce(t.budget_nano_usd, -1), t.budget_period, "          \
+    "coalesce(t.tokens_per_minute, 0), "                                                           \
+    "to_char(t.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "                 \
+    "(SELECT count(*) FROM users WHERE team_id = t.id)"
+#define VALUES_OF                                                                                  \
+    "ARRAY(SELECT json_array_elements_text($3::json)), $4::bigint, $5::text, $6::bigint"
+
+static const struct pg_stmt add = {
+    "teams_add", "INSERT INTO teams AS t (id, name, models, budget_nano_usd, budget_period, "
+                 "tokens_per_minute) VALUES ($1, $2, " VALUES_OF ") RETURNING " COLUMNS ", 1"};
+static const struct pg_stmt change = {
+    "teams_change",
+    "UPDATE teams AS t SET (name, models, budget_nano_usd, budget_period, "
+    "tokens_per_minute) = ROW($2, " VALUES_OF ") WHERE t.id = $1 RETURNING " COLUMNS ", 1"};
+static const struct pg_stmt page = {
+    "teams_page",
+    "SELECT " COLUMNS ", count(*) OVER () FROM teams t ORDER BY t.name LIMIT $1 OFFSET $2"};
+static const struct pg_stmt by_id = {"teams_by_id",
+                                     "SELECT " COLUMNS ", 1 FROM teams t WHERE t.id = $1"};
+static const struct pg_stmt by_name = {"teams_by_name",
+                                       "SELECT " COLUMNS ", 1 FROM teams t WHERE t.name = $1"};
+static const struct pg_stmt removal = {
+    "teams_remove", "WITH k AS (UPDATE api_keys SET team_id = NULL WHERE team_id = $1), u AS "
+                    "(UPDATE users SET team_id = NULL WHERE team_id = $1) "
+                    "DELETE FROM teams WHERE id = $1 RETURNING id"};
+
+bool team_read(const struct pg_rows *rows, unsigned row, struct team *ret)
+{
+    if (row >= pg_count(rows))
+        return false;
+    *ret = (struct team){
+        .id = pg_text(rows, row, 0),
+        .name = pg_text(rows, row, 1),
+        .models = pg_text(rows, row, 2),
+        .budget_nano_usd = pg_int(rows, row, 3),
+        .budget_period = pg_text(rows, row, 4),
+        .tokens_per_minute = pg_int(rows, row, 5),
+        .created_at = pg_text(rows, row, 6),
+        .members = pg_int(rows, row, 7),
+        .total = pg_int(rows, row, 8),
+    };
+    return true;
+}
+
+static void put(struct pg_args *a, const struct team_new *t)
+{
+    pg_arg_text(a, t->id);
+    pg_arg_text(a, t->name);
+    pg_arg_text(a, t->models.n ? t->models : SLICE("[]"));
+    if (t->budget_nano_usd >= 0)
+        pg_arg_int(a, t->budget_nano_usd);
+    else
+        pg_arg_null(a);
+    pg_arg_cstr(a, t->budget_period ? t->budget_period : "total");
+    if (t->tokens_per_minute > 0)
+        pg_arg_int(a, t->tokens_per_minute);
+    else
+        pg_arg_null(a);
+}
+
+struct op *teams_add(const struct team_new *t, uint64_t deadline_us, pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    put(&a, t);
+    return pg_query(PG_WRITE, &add, &a, deadline_us, done, arg);
+}
+
+struct op *teams_change(const struct team_new *t, uint64_t deadline_us, pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    put(&a, t);
+    return pg_query(PG_WRITE, &change, &a, deadline_us, done, arg);
+}
+
+struct op *teams_page(int64_t limit, int64_t offset, uint64_t deadline_us, pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_int(&a, limit);
+    pg_arg_int(&a, offset);
+    return pg_query(PG_READ, &page, &a, deadline_us, done, arg);
+}
+
+static struct op *by_one(const struct pg_stmt *stmt, struct slice key, uint64_t deadline_us,
+                         pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_text(&a, key);
+    return pg_query(PG_WRITE, stmt, &a, deadline_us, done, arg);
+}
+
+struct op *teams_by_id(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
+{
+    return by_one(&by_id, id, deadline_us, done, arg);
+}
+
+struct op *teams_by_name(struct slice name, uint64_t deadline_us, pg_done done, void *arg)
+{
+    return by_one(&by_name, name, deadline_us, done, arg);
+}
+
+struct op *teams_remove(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
+{
+    return by_one(&removal, id, deadline_us, done, arg);
+}

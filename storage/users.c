@@ -1,0 +1,190 @@
+/* users.c - see users.h. */
+#include "storage/users.h"
+
+#define COLUMNS                                                                                    \
+    "u.id, u.user_id, u.email, u.role, u.team_id, (SELECT name FROM teams WHERE id = u.team_id), " \
+    "to_char(u.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "                 \
+    "to_char(u.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "                 \
+    "CASE WHEN u.locked_until > now() THEN to_char(u.locked_until AT TIME ZONE 'UTC', "            \
+    "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') END, u.password_hash, u.disabled, "                         \
+    "coalesce(u.locked_until > now(), false), u.failed_logins"
+
+/* Nobody may take away the last one who can administrate. The rows are locked in one order, so two
+ * who try at once wait for each other. */
+#define OTHER_ADMINS                                                                               \
+    "WITH admins AS (SELECT id FROM users WHERE role = 'admin' AND NOT disabled ORDER BY id "      \
+    "FOR UPDATE), others AS (SELECT count(*) AS n FROM admins WHERE id <> $1) "
+
+static const struct pg_stmt by_name = {"users_by_name",
+                                       "SELECT " COLUMNS ", 1 FROM users u WHERE u.user_id = $1"};
+static const struct pg_stmt by_id = {"users_by_id",
+                                     "SELECT " COLUMNS ", 1 FROM users u WHERE u.id = $1"};
+static const struct pg_stmt page = {
+    "users_page", "SELECT " COLUMNS ", count(*) OVER () FROM users u ORDER BY u.created_at, u.id "
+                  "LIMIT $1 OFFSET $2"};
+static const struct pg_stmt add = {
+    "users_add", "INSERT INTO users AS u (id, user_id, email, password_hash, role, team_id) "
+                 "VALUES ($1, $2, $3, $4, $5, $6) RETURNING " COLUMNS ", 1"};
+static const struct pg_stmt change = {
+    "users_change", OTHER_ADMINS
+    "UPDATE users AS u SET email = CASE WHEN $2::text IS NULL THEN u.email ELSE nullif($2, '') "
+    "END, "
+    "password_hash = coalesce($3, u.password_hash), role = coalesce($4, u.role), "
+    "team_id = CASE WHEN $5::text IS NULL THEN u.team_id ELSE nullif($5, '')::uuid END, "
+    "disabled = coalesce($6::boolean, u.disabled), updated_at = now(), "
+    "failed_logins = CASE WHEN $3 IS NULL THEN u.failed_logins ELSE 0 END, "
+    "locked_until = CASE WHEN $3 IS NULL THEN u.locked_until END, "
+    "tokens_valid_from = CASE WHEN $3 IS NULL AND $4 IS NULL AND $6::boolean IS NULL "
+    "THEN u.tokens_valid_from ELSE date_trunc('second', now()) END "
+    "FROM others WHERE u.id = $1 AND (u.role <> 'admin' OR u.disabled OR others.n > 0 OR "
+    "(coalesce($4, 'admin') = 'admin' AND NOT coalesce($6::boolean, false))) RETURNING " COLUMNS
+    ", 1"};
+static const struct pg_stmt removal = {
+    "users_remove", OTHER_ADMINS
+    "DELETE FROM users u USING others WHERE u.id = $1 AND (u.role <> 'admin' OR u.disabled OR "
+    "others.n > 0) RETURNING u.id"};
+static const struct pg_stmt login_failed = {
+    "users_login_failed",
+    "UPDATE users u SET failed_logins = CASE WHEN failed_logins + 1 >= $2::int THEN 0 "
+    "ELSE failed_logins + 1 END, locked_until = CASE WHEN failed_logins + 1 >= $2::int "
+    "THEN now() + make_interval(mins => $3::int) ELSE locked_until END WHERE u.id = $1 "
+    "RETURNING " COLUMNS ", 1"};
+static const struct pg_stmt login_good = {
+    "users_login_good", "UPDATE users SET failed_logins = 0, locked_until = NULL WHERE id = $1 AND "
+                        "(failed_logins <> 0 OR locked_until IS NOT NULL)"};
+static const struct pg_stmt revoke_token = {
+    "users_revoke_token", "INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, "
+                          "to_timestamp($2::bigint)) ON CONFLICT (jti) DO NOTHING"};
+static const struct pg_stmt revoke_all = {
+    "users_revoke_all", "UPDATE users SET tokens_valid_from = date_trunc('second', now()) + "
+                        "interval '1 second' WHERE id = $1 RETURNING id"};
+
+static struct slice text_or_empty(const struct pg_rows *rows, unsigned row, unsigned col)
+{
+    struct slice s = pg_text(rows, row, col);
+
+    return s.p ? s : SLICE("");
+}
+
+bool user_read(const struct pg_rows *rows, unsigned row, struct user *ret)
+{
+    if (row >= pg_count(rows))
+        return false;
+    *ret = (struct user){
+        .id = pg_text(rows, row, 0),
+        .user_id = pg_text(rows, row, 1),
+        .email = text_or_empty(rows, row, 2),
+        .role = pg_text(rows, row, 3),
+        .team_id = text_or_empty(rows, row, 4),
+        .team_name = text_or_empty(rows, row, 5),
+        .created_at = pg_text(rows, row, 6),
+        .updated_at = pg_text(rows, row, 7),
+        .locked_until = text_or_empty(rows, row, 8),
+        .password_hash = text_or_empty(rows, row, 9),
+        .disabled = pg_bool(rows, row, 10),
+        .locked = pg_bool(rows, row, 11),
+        .failed_logins = pg_int(rows, row, 12),
+        .total = pg_int(rows, row, 13),
+    };
+    return true;
+}
+
+static struct op *by_one(enum pg_role role, const struct pg_stmt *stmt, struct slice key,
+                         uint64_t deadline_us, pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_text(&a, key);
+    return pg_query(role, stmt, &a, deadline_us, done, arg);
+}
+
+/* Logins read where writes go: a replica may not know yet that an account is locked. */
+struct op *users_by_name(struct slice user_id, uint64_t deadline_us, pg_done done, void *arg)
+{
+    return by_one(PG_WRITE, &by_name, user_id, deadline_us, done, arg);
+}
+
+struct op *users_by_id(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
+{
+    return by_one(PG_WRITE, &by_id, id, deadline_us, done, arg);
+}
+
+struct op *users_page(int64_t limit, int64_t offset, uint64_t deadline_us, pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_int(&a, limit);
+    pg_arg_int(&a, offset);
+    return pg_query(PG_READ, &page, &a, deadline_us, done, arg);
+}
+
+static void arg_or_null(struct pg_args *a, struct slice s)
+{
+    pg_arg_text(a, s.n ? s : SLICE_NONE);
+}
+
+struct op *users_add(const struct user_new *u, uint64_t deadline_us, pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_text(&a, u->id);
+    pg_arg_text(&a, u->user_id);
+    arg_or_null(&a, u->email);
+    arg_or_null(&a, u->password_hash);
+    pg_arg_text(&a, u->role);
+    arg_or_null(&a, u->team_id);
+    return pg_query(PG_WRITE, &add, &a, deadline_us, done, arg);
+}
+
+struct op *users_change(struct slice id, const struct user_change *c, uint64_t deadline_us,
+                        pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_text(&a, id);
+    pg_arg_text(&a, c->email);
+    pg_arg_text(&a, c->password_hash);
+    pg_arg_text(&a, c->role);
+    pg_arg_text(&a, c->team_id);
+    if (c->disabled)
+        pg_arg_bool(&a, *c->disabled);
+    else
+        pg_arg_null(&a);
+    return pg_query(PG_WRITE, &change, &a, deadline_us, done, arg);
+}
+
+struct op *users_remove(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
+{
+    return by_one(PG_WRITE, &removal, id, deadline_us, done, arg);
+}
+
+struct op *users_login_failed(struct slice id, int64_t failures, int64_t minutes, pg_done done,
+                              void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_text(&a, id);
+    pg_arg_int(&a, failures);
+    pg_arg_int(&a, minutes);
+    return pg_query(PG_WRITE, &login_failed, &a, 0, done, arg);
+}
+
+struct op *users_login_good(struct slice id, pg_done done, void *arg)
+{
+    return by_one(PG_WRITE, &login_good, id, 0, done, arg);
+}
+
+struct op *users_revoke_token(struct slice jti, int64_t expires_s, uint64_t deadline_us,
+                              pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_text(&a, jti);
+    pg_arg_int(&a, expires_s);
+    return pg_query(PG_WRITE, &revoke_token, &a, deadline_us, done, arg);
+}
+
+struct op *users_revoke_all(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
+{
+    return by_one(PG_WRITE, &revoke_all, id, deadline_us, done, arg);
+}
