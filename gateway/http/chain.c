@@ -29,7 +29,7 @@ void chain_init(const struct chain_row *rows, unsigned n)
 
 static bool is_over(const struct request *req)
 {
-    return req->replied || req->finished || !req->conn;
+    return req->replied || req->finished || !request_is_wanted(req);
 }
 
 /* Runs the rows of the phase from run->at on. */

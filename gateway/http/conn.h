@@ -51,8 +51,14 @@ char *request_body_room(struct request *req, size_t n, enum gw_err *ret_err);
 /* Runs the finish hooks, the first time it is called. */
 void request_conclude(struct request *req);
 
-/* The connection is gone: aborts what is not answered and concludes. */
+/* The connection is gone: aborts what is not answered and concludes; or the request goes on
+ * detached, if one of its taps wants that and fewer than so many do. */
+#define REQUEST_MAX_DETACHED 64u
 void request_lost(struct request *req);
+
+/* Detached requests; and their end, as if each client had left only now. */
+unsigned request_detached(void);
+void request_abort_detached(void);
 
 /* The deadline has passed without an answer: 504, then the abort hook. */
 void request_overdue(struct request *req);
@@ -88,4 +94,7 @@ void stream_tick(struct stream *s);
 
 /* The client is gone: nothing is sent any more. */
 void stream_lost(struct stream *s);
+
+/* The client is gone, the stream goes on for the taps alone: it is never full. */
+void stream_detached(struct stream *s);
 bool stream_is_over(const struct stream *s);

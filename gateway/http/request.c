@@ -3,6 +3,7 @@
  *
  *     created --reply--> replied --out or lost--> concluded (finish hooks, once) --last
  * reference--> freed
+ *       '--client gone, a tap outlives it--> detached --reply--> concluded
  *
  * Freeing is deferred to the end of the turn, so that nobody up the stack loses the request it
  * works on.
@@ -13,6 +14,7 @@
 #include "gateway/http/conn.h"
 #include "gateway/http/problem.h"
 #include "gateway/http/stream.h"
+#include "gateway/http/tap.h"
 
 #include <assert.h>
 
@@ -22,6 +24,9 @@
 static void (*response_hooks[MAX_HOOKS])(struct request *req);
 static void (*finish_hooks[MAX_HOOKS])(struct request *req);
 static unsigned n_response_hooks, n_finish_hooks;
+
+static TAILQ_HEAD(, request) detached = TAILQ_HEAD_INITIALIZER(detached); /* one reference each */
+static unsigned n_detached;
 
 static size_t bodies_held; /* bytes of all body buffers together */
 
@@ -259,13 +264,25 @@ void request_run_response_hooks(struct request *req)
 
 /* --- the end ------------------------------------------------------------------------------- */
 
+/* A detached request is over. */
+static void detached_end(struct request *req)
+{
+    req->detached = false;
+    TAILQ_REMOVE(&detached, req, detached_link);
+    n_detached--;
+    request_unref(req);
+}
+
 void request_conclude(struct request *req)
 {
     if (req->finished)
         return;
     req->finished = true;
+    tap_end(req, false);
     for (unsigned i = 0; i < n_finish_hooks; i++)
         finish_hooks[i](req);
+    if (req->detached)
+        detached_end(req);
 }
 
 /* Nobody is there to be answered, or is to be. */
@@ -289,10 +306,46 @@ static void fire_abort(struct request *req)
         fn(req, req->on_abort_arg);
 }
 
+/* Goes on without its client, for those who listen. */
+static void request_detach(struct request *req)
+{
+    req->detached = true;
+    request_ref(req);
+    TAILQ_INSERT_TAIL(&detached, req, detached_link);
+    n_detached++;
+    metrics_add(metrics_get(M_CLIENT_GONE, "outlived", NULL, NULL), 1);
+    if (req->stream)
+        stream_detached(req->stream);
+}
+
+unsigned request_detached(void)
+{
+    return n_detached;
+}
+
+void request_abort_detached(void)
+{
+    struct request *req;
+
+    while ((req = TAILQ_FIRST(&detached))) {
+        request_ref(req);
+        if (req->stream)
+            stream_lost(req->stream);
+        fire_abort(req);
+        if (!req->finished)
+            end_unanswered(req);
+        request_unref(req);
+    }
+}
+
 void request_lost(struct request *req)
 {
     bool complete = req->replied && (!req->stream || stream_is_over(req->stream));
 
+    if (!complete && n_detached < REQUEST_MAX_DETACHED && tap_outlives(req)) {
+        request_detach(req);
+        return;
+    }
     if (req->stream)
         stream_lost(req->stream);
     if (complete) {
@@ -326,6 +379,11 @@ void request_reply(struct request *req, int status, struct slice type, struct sl
 
     if (req->replied)
         return;
+    if (request_is_wanted(req)) {
+        tap_head(req, status, type, false);
+        tap_bytes(req, body);
+        tap_end(req, true);
+    }
     if (!req->conn) {
         end_unanswered(req);
         return;
@@ -385,7 +443,7 @@ void request_fail(struct request *req, enum gw_err err, const struct error_detai
         end_stream(req, err);
         return;
     }
-    if (err == GW_EGONECLIENT || !req->conn) {
+    if (err == GW_EGONECLIENT || !request_is_wanted(req)) {
         end_unanswered(req);
         return;
     }

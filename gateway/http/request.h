@@ -7,7 +7,8 @@
  * stream (stream.h); a second answer is ignored. When the client leaves before that, or the
  * deadline passes, the abort hook fires once; flows cancel their operations, call request_finish()
  * with GW_EGONECLIENT (which then only logs and counts, or does nothing when the server has
- * answered 504), and drop their reference.
+ * answered 504), and drop their reference. A request whose answer is tapped by somebody who wants
+ * it in any case (tap.h) lives on without its client: no hook fires, its flows notice nothing.
  */
 #pragma once
 
@@ -21,10 +22,12 @@
 #include "gateway/core/slice.h"
 
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct http_conn; /* server.c */
 struct route;     /* router.h */
 struct stream;    /* stream.h */
+struct tap;       /* tap.h */
 struct chain_run; /* chain.h */
 struct principal; /* storage/principal.h */
 
@@ -63,7 +66,9 @@ struct identity {
 struct request {
     struct arena *arena;
     unsigned refs;
-    struct http_conn *conn;  /* NULL once the client is gone or the answer is complete */
+    struct http_conn *conn; /* NULL once the client is gone or the answer is complete */
+    bool detached; /* the client is gone, but a tap wants the answer: flows go on as if it were
+                      there */
     const struct conf *conf; /* counted: the snapshot this request began with */
 
     /* request line and head; all in the arena */
@@ -106,15 +111,23 @@ struct request {
     void (*on_abort)(struct request *req, void *arg);
     void *on_abort_arg;
     struct stream *stream;
+    struct tap *taps; /* who listens to the answer, NULL = nobody */
 
     /* gateway/http's own */
     struct buf body_buf; /* what `body` points to */
     bool finished;       /* the finish hooks have run */
     struct loop_deferred freeing;
+    TAILQ_ENTRY(request) detached_link;
 };
 
 struct request *request_ref(struct request *req);
 struct request *request_unref(struct request *req); /* NULL is fine; returns NULL */
+
+/* Is anybody there to be answered: the client, or a tap that outlives it? */
+static inline bool request_is_wanted(const struct request *req)
+{
+    return req->conn || req->detached;
+}
 
 /* First header of that name (case-insensitive), or an empty slice with p == NULL. */
 struct slice request_header(const struct request *req, const char *name);

@@ -353,7 +353,7 @@ static void on_drain_timer(void *arg)
 {
     uint64_t now = loop_now_us(), next = now + DRAIN_STEP_US;
 
-    if (srv.n_conns == 0) {
+    if (srv.n_conns == 0 && (request_detached() == 0 || now >= srv.drain_end_us)) {
         if (srv.drained)
             srv.drained(srv.drained_arg);
         return;
@@ -379,8 +379,14 @@ void server_drain(uint64_t timeout_us, void (*done)(void *arg), void *arg)
     loop_timer_set(&srv.drain, now);
 }
 
+static void abort_detached(void *arg)
+{
+    request_abort_detached();
+}
+
 void server_deinit(void)
 {
+    struct loop_deferred abort_rest = {0};
     unsigned rounds = 0;
 
     if (!srv.htp)
@@ -389,6 +395,10 @@ void server_deinit(void)
     cut_all(false);
     while (srv.n_conns && rounds++ < 100)
         loop_turn(); /* deferred calls are pending: this does not wait */
+    if (request_detached()) {
+        loop_defer(&abort_rest, abort_detached, NULL);
+        loop_turn();
+    }
     loop_timer_stop(&srv.resume);
     loop_timer_stop(&srv.drain);
     evhtp_free(srv.htp);

@@ -8,6 +8,7 @@
 
 #include "gateway/core/metrics.h"
 #include "gateway/http/conn.h"
+#include "gateway/http/tap.h"
 
 #include <assert.h>
 
@@ -56,30 +57,42 @@ static struct stream *stream_new(struct request *req, const struct stream_option
     return arena_defer(req->arena, stream_free, s) ? s : NULL;
 }
 
+/* The head leaves with the first bytes, or when the turn ends. */
+static void stream_open(struct stream *s)
+{
+    struct request *req = s->req;
+
+    s->no_body = !response_has_body(req, s->opt.status);
+    s->chunked = req->minor > 0;
+    if (!s->chunked)
+        req->close = true;
+    buf_add_slice(&s->pending, response_head(req, s->opt.status, s->opt.content_type,
+                                             s->chunked ? LENGTH_CHUNKED : LENGTH_UNTIL_CLOSE));
+    s->head_n = s->pending.n;
+    conn_set_low_mark(req->conn, s->high / 2);
+    conn_rearm(req->conn);
+    conn_flush_later(req->conn);
+}
+
 struct stream *stream_begin(struct request *req, const struct stream_options *opt)
 {
     struct stream *s;
 
-    if (!req->conn || req->replied)
+    if (!request_is_wanted(req) || req->replied)
         return NULL;
     s = stream_new(req, opt);
     if (!s) {
         request_fail(req, GW_ENOMEM, NULL);
         return NULL;
     }
-    s->no_body = !response_has_body(req, opt->status);
-    s->chunked = req->minor > 0;
-    if (!s->chunked)
-        req->close = true;
     s->quiet_since_us = loop_now_us();
     req->stream = s;
-    buf_add_slice(&s->pending, response_head(req, opt->status, opt->content_type,
-                                             s->chunked ? LENGTH_CHUNKED : LENGTH_UNTIL_CLOSE));
-    s->head_n = s->pending.n;
+    req->replied = true;
+    req->status = opt->status;
     count_open(1);
-    conn_set_low_mark(req->conn, s->high / 2);
-    conn_rearm(req->conn);
-    conn_flush_later(req->conn);
+    tap_head(req, opt->status, opt->content_type, true);
+    if (req->conn)
+        stream_open(s);
     return s;
 }
 
@@ -93,10 +106,9 @@ static size_t waiting(const struct stream *s)
     return s->pending.n + conn_unsent(s->req->conn);
 }
 
-bool stream_write(struct stream *s, struct slice bytes)
+/* Queues bytes for the client; false when it has enough to read. */
+static bool queue_bytes(struct stream *s, struct slice bytes)
 {
-    if (s->over || !s->req->conn)
-        return true;
     s->quiet_since_us = loop_now_us();
     s->req->bytes_out += bytes.n;
     if (!s->no_body)
@@ -108,6 +120,14 @@ bool stream_write(struct stream *s, struct slice bytes)
     conn_flush_later(s->req->conn);
     s->full = s->full || waiting(s) >= s->high;
     return !s->full;
+}
+
+bool stream_write(struct stream *s, struct slice bytes)
+{
+    if (s->over)
+        return true;
+    tap_bytes(s->req, bytes);
+    return !s->req->conn || queue_bytes(s, bytes);
 }
 
 /* Sends head and payload as one chunk, and the last chunk if asked. */
@@ -172,6 +192,7 @@ static void finish(struct stream *s, enum gw_err err, bool last)
     req->on_abort = NULL;
     if (err)
         req->err = err;
+    tap_end(req, !err);
     if (!req->conn) {
         request_conclude(req);
         return;
@@ -195,6 +216,17 @@ void stream_abort(struct stream *s, enum gw_err err)
 void stream_end_failed(struct stream *s, enum gw_err err)
 {
     finish(s, err, true);
+}
+
+void stream_detached(struct stream *s)
+{
+    bool was_full = s->full;
+
+    s->full = false;
+    buf_deinit(&s->pending);
+    s->head_n = 0;
+    if (!s->over && was_full && s->opt.on_drained)
+        s->opt.on_drained(s->req, s->opt.arg);
 }
 
 void stream_lost(struct stream *s)
@@ -222,5 +254,5 @@ void stream_tick(struct stream *s)
     if (waiting(s) > 0)
         s->quiet_since_us = loop_now_us();
     else
-        stream_write(s, s->opt.heartbeat);
+        queue_bytes(s, s->opt.heartbeat); /* not part of the answer: taps do not see it */
 }

@@ -1,37 +1,13 @@
 /*
  * test_server_parked.c - rows of the head that park, under the real server and real sockets
- * (gateway/http/server_read.c). Client and server share one thread: a turn of the loop follows each
- * step of the client.
+ * (gateway/http/server_read.c).
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "gateway/core/loop.h"
-#include "gateway/core/metrics.h"
-#include "gateway/http/chain.h"
-#include "gateway/http/router.h"
-#include "gateway/http/server.h"
-#include "gateway/http/server_conn.h"
-
-#include <arpa/inet.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "server_rig.h"
 
 #define BIG_BODY 600000u
 
 static struct request *parked; /* by the row; one reference */
 static unsigned parks, aborts;
-static int client = -1;
-static char got[8192]; /* what the client has received */
-static size_t got_n;
-static bool closed; /* the server has ended the connection */
-static bool server_up;
 
 /* --- the server's side ----------------------------------------------------------------------- */
 
@@ -97,129 +73,19 @@ static void expire(void *arg)
     conn_rearm(parked->conn);
 }
 
-static void nothing(void *arg)
-{
-}
-
-/* --- turns ----------------------------------------------------------------------------------- */
-
-static void receive(void)
-{
-    ssize_t n = recv(client, got + got_n, sizeof(got) - 1 - got_n, MSG_DONTWAIT);
-
-    if (n > 0)
-        got_n += (size_t)n;
-    got[got_n] = '\0';
-    closed = closed || n == 0 || (n < 0 && errno != EAGAIN);
-}
-
-/* One turn that does not wait, with `fn` in it; then the client reads. */
-static void turn(void (*fn)(void *))
-{
-    struct loop_deferred d = {0};
-
-    loop_defer(&d, fn, NULL);
-    loop_turn();
-    if (client >= 0)
-        receive();
-}
-
-static void settle(void)
-{
-    for (int i = 0; i < 50; i++)
-        turn(nothing);
-}
-
-static void step(void (*fn)(void *))
-{
-    turn(fn);
-    settle();
-}
-
-static void send_text(const char *text)
-{
-    size_t n = strlen(text);
-
-    assert_int_equal(send(client, text, n, MSG_NOSIGNAL), n);
-    settle();
-}
-
-/* How many times a text was received. */
-static unsigned received(const char *text)
-{
-    unsigned n = 0;
-
-    for (const char *at = strstr(got, text); at; at = strstr(at + 1, text))
-        n++;
-    return n;
-}
-
 /* --- life ------------------------------------------------------------------------------------ */
-
-static void connect_client(void)
-{
-    struct sockaddr_in sa = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)server_port()),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-
-    client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(client >= 0);
-    assert_int_equal(connect(client, (struct sockaddr *)&sa, sizeof(sa)), 0);
-    settle();
-}
-
-static void disconnect(void)
-{
-    if (client >= 0)
-        close(client);
-    client = -1;
-    settle();
-}
 
 static int set_up(void **state)
 {
-    struct problems ps = {0};
-    struct conf *conf;
-    const char *why = "";
-
-    setenv("API_PORT", "0", 1);
-    conf = conf_load(&(struct conf_source){.dir = "/nonexistent"}, &ps);
-    problems_deinit(&ps);
-    assert_non_null(conf);
-    conf_publish(conf);
-    assert_int_equal(router_init(routes, sizeof(routes) / sizeof(routes[0])), GW_OK);
-    chain_init(rows, sizeof(rows) / sizeof(rows[0]));
-    if (server_start(conf_current(), &why) != GW_OK)
-        fail_msg("%s", why);
-    server_up = true;
     parks = aborts = 0;
-    got_n = 0;
-    got[0] = '\0';
-    closed = false;
-    connect_client();
+    rig_begin(routes, sizeof(routes) / sizeof(routes[0]), rows, sizeof(rows) / sizeof(rows[0]));
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    disconnect();
-    if (server_up)
-        server_deinit();
-    router_deinit();
-    conf_publish(NULL);
+    rig_end();
     assert_null(parked);
-    return 0;
-}
-
-static int set_up_once(void **state)
-{
-    return metrics_init(1) || loop_init() ? -1 : 0;
-}
-
-static int tear_down_once(void **state)
-{
-    loop_deinit();
-    metrics_deinit();
     return 0;
 }
 
@@ -413,5 +279,5 @@ int main(void)
         TEST(test_draining_lets_a_parked_request_finish),
     };
 
-    return cmocka_run_group_tests(tests, set_up_once, tear_down_once);
+    return cmocka_run_group_tests(tests, rig_set_up_once, rig_tear_down_once);
 }
