@@ -15,7 +15,6 @@
 #include "gateway/core/metrics.h"
 #include "gateway/core/offload.h"
 #include "gateway/core/worker.h"
-#include "gateway/http/router.h"
 #include "gateway/http/server.h"
 #include "gateway/middleware/middleware.h"
 #include "handlers/health.h"
@@ -399,7 +398,7 @@ static const struct subsystem {
     {"transport", start_transport, transport_deinit},
     {"provider", start_provider, provider_deinit},
     {"redis", redis_init, redis_deinit},
-    {"chain", start_chain, router_deinit},
+    {"chain", start_chain, routes_deinit},
     {"rate_limit", NULL, ratelimit_deinit},
     {"server", start_server, server_deinit},
     {"signals", start_signals, NULL},

@@ -1,13 +1,16 @@
 /*
- * routes.c - every route: one row each. HEAD comes with GET, OPTIONS with all.
+ * routes.c - every route: one row each. HEAD comes with GET, OPTIONS with all, deprecated aliases
+ * with their successors (legacy.h).
  */
 #include "handlers/routes.h"
 
+#include "gateway/http/legacy.h"
 #include "gateway/http/router.h"
 #include "handlers/chat.h"
 #include "handlers/embeddings.h"
 #include "handlers/generate.h"
 #include "handlers/health.h"
+#include "handlers/index.h"
 #include "handlers/messages.h"
 #include "handlers/models.h"
 #include "handlers/ops.h"
@@ -41,6 +44,9 @@ static const struct route routes[] = {
     {HTTP_GET,  "/api/v1/models",       models_native,     SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
     {HTTP_GET,  "/api/v1/providers",    models_providers,  SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
 
+    {HTTP_GET,  "/api",                 index_get,         SURFACE_NATIVE, ACCESS_PUBLIC, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,  "/api/v1",              index_get,         SURFACE_NATIVE, ACCESS_PUBLIC, RATE_DEFAULT, BODY_NONE, .quiet = false},
+
     /* probes and operators */
     {HTTP_GET,  "/api/v1/health",       health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
     {HTTP_GET,  "/api/v1/health/live",  health_live,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
@@ -53,7 +59,37 @@ static const struct route routes[] = {
 };
 /* clang-format on */
 
+#define N_ROUTES (sizeof(routes) / sizeof(routes[0]))
+#define MAX_TABLE_BYTES (1u << 20)
+
+static struct arena *table; /* the rows the router has, aliases among them */
+
 enum gw_err routes_init(void)
 {
-    return router_init(routes, sizeof(routes) / sizeof(routes[0]));
+    const struct route *all = NULL;
+    unsigned n = 0;
+    enum gw_err err;
+
+    routes_deinit();
+    table = arena_create(MAX_TABLE_BYTES);
+    if (!table)
+        return GW_ENOMEM;
+    err = legacy_widen(table, routes, N_ROUTES, &all, &n);
+    if (!err)
+        err = router_init(all, n);
+    if (err)
+        routes_deinit();
+    return err;
+}
+
+void routes_deinit(void)
+{
+    router_deinit();
+    table = arena_destroy(table);
+}
+
+void routes_each(void (*fn)(const struct route *r, void *arg), void *arg)
+{
+    for (unsigned i = 0; i < N_ROUTES; i++)
+        fn(&routes[i], arg);
 }

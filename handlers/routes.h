@@ -3,5 +3,11 @@
 
 #include "gateway/core/err.h"
 
-/* Hands the table to the router. */
+struct route;
+
+/* Hands the table, and its deprecated aliases, to the router. */
 enum gw_err routes_init(void) MUST_CHECK;
+void routes_deinit(void);
+
+/* Calls fn for every row, aliases not among them. */
+void routes_each(void (*fn)(const struct route *r, void *arg), void *arg);

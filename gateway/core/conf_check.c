@@ -3,6 +3,7 @@
  * and production refuse (conf.h).
  */
 #include "gateway/core/conf_private.h"
+#include "gateway/core/day.h"
 #include "gateway/core/readfile.h"
 #include "gateway/core/redisurl.h"
 
@@ -177,6 +178,8 @@ static void check_redis(const struct conf *c, struct problems *ps)
 
 void conf_check_values(const struct conf *c, struct problems *ps)
 {
+    int64_t begins;
+
     if (!address_bits(c->host))
         complain(c, ps, "host", "\"%.100s\" is not an IPv4 or IPv6 address", c->host.p);
     check_list(c, ps, "trusted_proxies", &c->trusted_proxies, is_cidr,
@@ -191,6 +194,8 @@ void conf_check_values(const struct conf *c, struct problems *ps)
     if (c->provider_proxy.n && !slice_starts(c->provider_proxy, "http://") &&
         !slice_starts(c->provider_proxy, "https://"))
         complain(c, ps, "provider_proxy", "must begin with http:// or https://");
+    if (!day_parse(c->legacy_sunset, &begins))
+        complain(c, ps, "legacy_sunset", "\"%.20s\" is not a day, YYYY-MM-DD", c->legacy_sunset.p);
     if (c->retry_base_ms > c->retry_max_ms)
         complain(c, ps, "retry_base_ms", "is longer than retry.max_ms (%" PRId64 ")",
                  c->retry_max_ms);

@@ -1,6 +1,8 @@
 /* form_class.c - what a text of each class may look like; see form.h. */
 #include "gateway/http/form.h"
 
+#include "gateway/core/day.h"
+
 static bool is_alnum(char c)
 {
     return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
@@ -154,30 +156,11 @@ static const char *check_filename(struct slice s)
                : NULL;
 }
 
-static unsigned digits(struct slice s, size_t from, size_t n)
-{
-    unsigned v = 0;
-
-    for (size_t i = from; i < from + n; i++)
-        v = s.p[i] >= '0' && s.p[i] <= '9' ? v * 10 + (unsigned)(s.p[i] - '0') : 100000;
-    return v;
-}
-
 static const char *check_date(struct slice s)
 {
-    static const unsigned char days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    unsigned y, m, d;
-    bool leap;
+    int64_t begins;
 
-    if (s.n != 10 || s.p[4] != '-' || s.p[7] != '-')
-        return "must be a date, YYYY-MM-DD";
-    y = digits(s, 0, 4);
-    m = digits(s, 5, 2);
-    d = digits(s, 8, 2);
-    leap = (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
-    if (y > 9999 || m < 1 || m > 12 || d < 1 || d > days[m - 1] + (unsigned)(leap && m == 2))
-        return "must be a date, YYYY-MM-DD";
-    return NULL;
+    return day_parse(s, &begins) ? NULL : "must be a date, YYYY-MM-DD";
 }
 
 const char *form_class_problem(enum form_class class, struct slice text)

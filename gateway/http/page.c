@@ -2,6 +2,7 @@
 #include "gateway/http/page.h"
 
 #include "gateway/http/form.h"
+#include "gateway/http/legacy.h"
 
 #define MAX_LINK_BYTES (64u << 10)
 
@@ -119,7 +120,7 @@ static void add_link(struct buf *b, const struct request *req, const struct page
     if (b->n)
         buf_add_cstr(b, ", ");
     buf_add_char(b, '<');
-    add_url(b, req, req->path);
+    add_url(b, req, legacy_path(req));
     buf_add_char(b, '?');
     add_other_arguments(b, req->query);
     buf_printf(b, "page=%lld&per_page=%lld>; rel=\"%s\"", (long long)page, (long long)p->per_page,

@@ -4,6 +4,7 @@
  *
  * Heads are built in one buffer that is used again and again; it belongs to the loop's thread.
  */
+#include "gateway/core/day.h"
 #include "gateway/http/conn.h"
 
 #include <time.h>
@@ -74,24 +75,19 @@ bool response_has_body(const struct request *req, int status)
     return req->method != HTTP_HEAD && status >= 200 && status != 204 && status != 304;
 }
 
-/* "Date: ...\r\n", made once a second. Names of days and months must not follow the locale. */
+/* "Date: ...\r\n", made once a second. */
 static struct slice date_line(void)
 {
-    static const char days[] = "SunMonTueWedThuFriSat";
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    static char line[64];
+    static char line[DAY_HTTP_BYTES + 16];
     static time_t made;
     static size_t n;
     time_t now = (time_t)(loop_wall_us() / 1000000u);
-    struct tm tm;
+    char date[DAY_HTTP_BYTES];
     int len;
 
     if (now == made && n)
         return slice_of(line, n);
-    gmtime_r(&now, &tm);
-    len = snprintf(line, sizeof(line), "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
-                   days + 3 * tm.tm_wday, tm.tm_mday, months + 3 * tm.tm_mon, tm.tm_year + 1900,
-                   tm.tm_hour, tm.tm_min, tm.tm_sec);
+    len = snprintf(line, sizeof(line), "Date: %.*s\r\n", SLICE_ARG(day_http(now, date)));
     n = len > 0 && len < (int)sizeof(line) ? (size_t)len : 0;
     made = now;
     return slice_of(line, n);

@@ -30,10 +30,17 @@ struct route {
     unsigned scope; /* SCOPE_ bits of storage/principal.h: a key with scopes needs one of them. 0:
                        "read" for GET, "write" for others, "admin" for ACCESS_ADMIN */
     bool quiet;     /* not in the access log (probes) */
-    const char *successor;   /* not NULL: a deprecated alias of that path */
+    const char *successor;   /* not NULL: a deprecated alias of that template (legacy.h) */
     const struct form *form; /* what a JSON body may hold (form.h); every native POST, PUT and PATCH
                                 has one */
 };
+
+/* What the route is called wherever aliases are to be one with their successor (limits, operations,
+ * counters). */
+static inline const char *route_name(const struct route *r)
+{
+    return r->successor ? r->successor : r->path;
+}
 
 /* Takes the table over (it must stay). GW_EINTERNAL when two rows collide. */
 enum gw_err router_init(const struct route *routes, unsigned n) MUST_CHECK;

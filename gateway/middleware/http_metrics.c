@@ -12,7 +12,7 @@
 
 #include <stdio.h>
 
-#define KEPT 64u
+#define KEPT 256u
 
 struct kept {
     const struct route *route;

@@ -13,6 +13,7 @@ static const struct chain_row rows[] = {
     {"cors", CHAIN_HEAD, cors_run},
     {"identify", CHAIN_HEAD, identify_run},
     {"rate_limit", CHAIN_HEAD, ratelimit_run},
+    {"deprecation", CHAIN_HEAD, deprecation_run},
     {"authorise", CHAIN_HEAD, authorise_run},
 };
 
@@ -22,6 +23,7 @@ void middleware_init(void)
     request_add_response_hook(request_id_hook);
     request_add_response_hook(security_headers_hook);
     request_add_response_hook(cors_hook);
+    request_add_response_hook(deprecation_hook);
     request_add_finish_hook(http_metrics_hook);
     request_add_finish_hook(access_log_hook);
 }

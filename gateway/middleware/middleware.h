@@ -29,6 +29,10 @@ enum chain_verdict identify_run(struct request *req);
 enum chain_verdict ratelimit_run(struct request *req);
 void ratelimit_deinit(void);
 
+/* deprecation.c: counts deprecated aliases, tells their end, and refuses them after it. */
+enum chain_verdict deprecation_run(struct request *req);
+void deprecation_hook(struct request *req); /* response hook */
+
 /* authorise.c: what the route asks of the caller. */
 enum chain_verdict authorise_run(struct request *req);
 

@@ -406,6 +406,13 @@ static void test_values_out_of_syntax_are_refused(void **state)
         "POSTERN_PROXY: must begin with http:// or https://\n");
 }
 
+static void test_a_sunset_that_is_no_day_is_refused(void **state)
+{
+    put_conf("legacy: {sunset: 2026-02-29}\n");
+    expect_problems(*state,
+                    "gateway.yaml:1: legacy.sunset: \"2026-02-29\" is not a day, YYYY-MM-DD\n");
+}
+
 static void test_values_that_contradict_each_other_are_refused(void **state)
 {
     put_conf("retry:\n  base_ms: 500\n  max_ms: 100\nwatchdog:\n  warn_ms: 2000\n  abort_ms: 1000\n"
@@ -716,6 +723,7 @@ int main(void)
         T(test_a_directory_that_was_asked_for_must_exist),
         T(test_an_env_file_that_was_asked_for_must_exist),
         T(test_values_out_of_syntax_are_refused),
+        T(test_a_sunset_that_is_no_day_is_refused),
         T(test_values_that_contradict_each_other_are_refused),
         T(test_check_104_certificate_and_key_go_together_and_are_readable),
         T(test_a_secret_comes_from_a_file_without_its_line_end),
