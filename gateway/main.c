@@ -4,6 +4,7 @@
  * Exit statuses: 0 well, 1 failed, 2 wrong usage, 78 (EX_CONFIG) configuration or start-up refused.
  */
 #include "gateway/cli.h"
+#include "gateway/cli_migrate.h"
 #include "gateway/serve.h"
 
 #include <stdio.h>
@@ -29,6 +30,8 @@ static const struct command commands[] = {
     {"serve", serve_command, "[--conf DIR] [--env-file FILE]", "run the gateway"},
     {"check", serve_check_command, "[--conf DIR] [--env-file FILE]",
      "validate configuration and environment, print every problem"},
+    {"migrate", cli_migrate, "up [--to N] | down N | status",
+     "bring the database to this program's schema"},
     {"health", cli_health, "[URL]", "ask a running instance whether it is ready"},
     {"keygen", cli_keygen, "", "print a random secret for JWT_SECRET_KEY or POSTERN_MASTER_KEY"},
     {"fields", cli_fields, "", "print what becomes of every field between the dialects"},

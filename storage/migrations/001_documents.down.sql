@@ -1,0 +1,2 @@
+DROP TABLE document_extractions;
+DROP TABLE documents;

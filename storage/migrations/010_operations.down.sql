@@ -1,0 +1,3 @@
+DROP TABLE backup_runs;
+DROP TABLE prompt_versions;
+DROP TABLE idempotency_keys;
