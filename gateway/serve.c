@@ -14,7 +14,9 @@
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "gateway/core/offload.h"
+#include "gateway/core/ratelist.h"
 #include "gateway/core/worker.h"
+#include "gateway/http/router.h"
 #include "gateway/http/server.h"
 #include "gateway/middleware/middleware.h"
 #include "handlers/health.h"
@@ -22,6 +24,7 @@
 #include "providers/provider.h"
 #include "providers/registry.h"
 #include "providers/transport.h"
+#include "storage/limiter.h"
 #include "storage/redis.h"
 
 #include <signal.h>
@@ -45,6 +48,37 @@ static void free_registry(void *r)
     registry_free(r);
 }
 
+struct route_search {
+    const struct ratelist_item *of;
+    bool found;
+};
+
+static void on_route(const struct route *r, void *arg)
+{
+    struct route_search *s = arg;
+
+    s->found |=
+        slice_is(s->of->path, r->path) && slice_is(s->of->method, http_method_name(r->method));
+}
+
+/* Limits for routes that do not exist are told, not refused: they do no harm. */
+static void check_limited_routes(const struct conf *c, struct problems *ps)
+{
+    struct ratelist_item it;
+    struct route_search s;
+    unsigned i;
+
+    for (i = 0; i < c->rate_overrides.n; i++) {
+        if (ratelist_parse(c->rate_overrides.items[i], &it))
+            continue;
+        s = (struct route_search){.of = &it};
+        routes_each(on_route, &s);
+        if (!s.found)
+            problems_warn(ps, "rate_limits.yaml", 0, "endpoints: there is no route %.*s",
+                          SLICE_ARG(it.route));
+    }
+}
+
 /* A snapshot with its registry; problems are added. NULL out of memory. Any thread. */
 static struct conf *load(struct problems *ps)
 {
@@ -53,6 +87,7 @@ static struct conf *load(struct problems *ps)
     if (!c)
         return NULL;
     conf_check_production(c, ps);
+    check_limited_routes(c, ps);
     if (c->workers > 1 && c->port == 0)
         problems_add(ps, "", 0, "server.port: 0 picks a port for one worker, not for %lld",
                      (long long)c->workers);
@@ -399,7 +434,7 @@ static const struct subsystem {
     {"provider", start_provider, provider_deinit},
     {"redis", redis_init, redis_deinit},
     {"chain", start_chain, routes_deinit},
-    {"rate_limit", NULL, ratelimit_deinit},
+    {"rate_limit", limiter_init, ratelimit_deinit},
     {"server", start_server, server_deinit},
     {"signals", start_signals, NULL},
 };

@@ -12,6 +12,7 @@
 #include "gateway/http/server.h"
 #include "handlers/llm.h"
 #include "providers/provider.h"
+#include "storage/limiter.h"
 #include "storage/redis.h"
 
 #define MAX_OUT 65536u
@@ -73,7 +74,7 @@ static const char *limiter_word(const struct conf *c)
 {
     if (!c->rate_enabled)
         return "off";
-    return redis_up() ? "redis" : "local";
+    return limiter_is_shared() ? "redis" : "local";
 }
 
 static const char *overall_word(const struct tally *t)

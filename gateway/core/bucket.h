@@ -24,6 +24,9 @@ struct bucket_state {
     uint64_t retry_in_us; /* until one token is there; 0 when one was */
 };
 
+/* Time in which one token comes back, at least a microsecond. */
+uint64_t bucket_step_us(const struct bucket_rate *r);
+
 /* Takes one token at now_us; false and nothing taken when there is none. `ret` may be NULL. */
 bool bucket_take(struct bucket *b, const struct bucket_rate *r, uint64_t now_us,
                  struct bucket_state *ret);

@@ -4,6 +4,7 @@
  */
 #include "gateway/core/conf_private.h"
 #include "gateway/core/day.h"
+#include "gateway/core/ratelist.h"
 #include "gateway/core/readfile.h"
 #include "gateway/core/redisurl.h"
 
@@ -165,6 +166,32 @@ static void check_tls(const struct conf *c, struct problems *ps)
     check_file(c, ps, "tls_key", c->tls_key);
 }
 
+static bool is_override(struct slice s)
+{
+    struct ratelist_item it;
+
+    return ratelist_parse(s, &it) == GW_OK;
+}
+
+/* A route has one limit. */
+static void check_overrides(const struct conf *c, struct problems *ps)
+{
+    const struct conf_list *list = &c->rate_overrides;
+    struct ratelist_item a, b;
+    unsigned i, j;
+
+    check_list(c, ps, "rate_overrides", list, is_override,
+               "\"METHOD /path=requests per minute/burst\"");
+    for (i = 0; i < list->n; i++) {
+        for (j = 0; j < i; j++) {
+            if (!ratelist_parse(list->items[i], &a) && !ratelist_parse(list->items[j], &b) &&
+                slice_eq(a.route, b.route))
+                complain(c, ps, "rate_overrides", "\"%.160s\" and one more limit the same route",
+                         list->items[i].p);
+        }
+    }
+}
+
 static void check_redis(const struct conf *c, struct problems *ps)
 {
     const char *why = "";
@@ -189,6 +216,7 @@ void conf_check_values(const struct conf *c, struct problems *ps)
     check_list(c, ps, "log_levels", &c->log_levels, is_component_level,
                "component=level (provider=debug)");
     check_tls(c, ps);
+    check_overrides(c, ps);
     check_redis(c, ps);
     check_file(c, ps, "provider_ca_file", c->provider_ca_file);
     if (c->provider_proxy.n && !slice_starts(c->provider_proxy, "http://") &&

@@ -1,124 +1,166 @@
 /*
- * ratelimit.c - SPEC 4's limits: a token bucket for each class and caller, and one for the
- * instance.
+ * ratelimit.c - SPEC 4's limits: a token bucket for each class and caller, one for a key with a
+ * rate of its own, and one for the instance.
  *
- * The caller is the credential's subject, else the client's address. Buckets are kept in a table of
- * at most MAX_BUCKETS; when it is full the least recently used one goes, which only helps whoever
- * was quiet longest. The class of a route comes from its row; `probe` is never limited.
+ *     run --Redis away, or an answer at once--> decide --tokens--> next row
+ *       '--asked--> PARKED --verdict--> decide           '--none--> 429
+ *
+ * The caller is the credential's subject, else the client's address. The class of a route comes
+ * from its row, `probe` is never limited; a route listed in conf's `endpoints` has a bucket of its
+ * own instead (an alias has its successor's). Who counts is the limiter's matter
+ * (storage/limiter.h); the instance's bucket is this process's.
+ *
+ * struct limiting lives in the request's arena. It holds a reference on the request from parking
+ * until the verdict or the client's leaving.
  */
 #include "gateway/core/bucket.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
+#include "gateway/core/ratelist.h"
 #include "gateway/http/router.h"
 #include "gateway/middleware/middleware.h"
+#include "storage/limiter.h"
+#include "storage/principal.h"
+#include "storage/redis.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
-#define HASH_NONFATAL_OOM 1 /* else uthash ends the process when it cannot grow */
-#include <uthash.h>
-#include <utlist.h>
 
-#define MAX_BUCKETS 65536u
-#define MAX_SUBJECT 64u
+#define MAX_SUBJECT 72u
 #define IPV6_SITE_BYTES 8u
+#define IDENTITY_BYTES 80u
 
-struct caller_key {
-    uint16_t rate_class;
-    bool by_address; /* a subject never shares a bucket with an address of the same text */
-    uint8_t n;
-    char subject[MAX_SUBJECT]; /* padded with zeros */
+struct limiting {
+    struct request *req;
+    struct limiter_call call;
+    char identity[IDENTITY_BYTES];
 };
 
-struct caller {
-    struct caller_key key;
-    struct bucket bucket;
-    struct caller *prev, *next; /* most recently used first */
-    UT_hash_handle hh;
-};
-
-static struct caller *table, *recent;
 static struct bucket instance;
 
-static const char *const class_names[RATE_CLASSES] = {"probe", "default", "ai", "auth", "upload"};
+/* conf's `endpoints` taken apart, once for each configuration. */
+static struct {
+    const struct slice *of; /* the list it was made of */
+    unsigned generation;
+    struct ratelist_item *items;
+    unsigned n;
+} overrides;
 
-static struct bucket_rate class_rate(const struct conf *c, enum rate_class k)
+/* --- which buckets ---------------------------------------------------------------------------- */
+
+static struct limiter_bucket class_bucket(const struct conf *c, enum rate_class k)
 {
     switch (k) {
     case RATE_AI:
-        return (struct bucket_rate){c->rate_ai_rpm, c->rate_ai_burst};
+        return (struct limiter_bucket){SLICE("ai"), {c->rate_ai_rpm, c->rate_ai_burst}};
     case RATE_AUTH:
-        return (struct bucket_rate){c->rate_auth_rpm, c->rate_auth_burst};
+        return (struct limiter_bucket){SLICE("auth"), {c->rate_auth_rpm, c->rate_auth_burst}};
     case RATE_UPLOAD:
-        return (struct bucket_rate){c->rate_upload_rpm, c->rate_upload_burst};
+        return (struct limiter_bucket){SLICE("upload"), {c->rate_upload_rpm, c->rate_upload_burst}};
     default:
-        return (struct bucket_rate){c->rate_default_rpm, c->rate_default_burst};
+        return (struct limiter_bucket){SLICE("default"),
+                                       {c->rate_default_rpm, c->rate_default_burst}};
     }
 }
 
-static bool is_ipv6(struct slice text, struct in6_addr *ret)
+static void forget_overrides(void)
+{
+    free(overrides.items);
+    memset(&overrides, 0, sizeof(overrides));
+}
+
+/* The list was checked with the configuration; out of memory there are none until the next try. */
+static void read_overrides(const struct conf *c)
+{
+    const struct conf_list *list = &c->rate_overrides;
+    unsigned i;
+
+    if (overrides.of == list->items && overrides.generation == c->generation)
+        return;
+    forget_overrides();
+    overrides.items = calloc(list->n, sizeof(*overrides.items));
+    if (!overrides.items)
+        return;
+    for (i = 0; i < list->n; i++)
+        overrides.n += !ratelist_parse(list->items[i], &overrides.items[overrides.n]);
+    overrides.of = list->items;
+    overrides.generation = c->generation;
+}
+
+static const struct ratelist_item *override_of(const struct request *req)
+{
+    const struct route *r = req->route;
+    const char *path;
+    unsigned i;
+
+    if (req->conf->rate_overrides.n == 0 || !r)
+        return NULL;
+    read_overrides(req->conf);
+    path = r->successor ? r->successor : r->path;
+    for (i = 0; i < overrides.n; i++) {
+        if (slice_is(overrides.items[i].path, path) &&
+            slice_is(overrides.items[i].method, http_method_name(r->method)))
+            return &overrides.items[i];
+    }
+    return NULL;
+}
+
+/* What a key may ask in a minute, besides its class; 0 = as much as that lets through. */
+static int64_t own_rate(const struct request *req)
+{
+    const struct principal *p = req->principal;
+
+    return p && p->kind == PRINCIPAL_KEY ? p->requests_per_minute : 0;
+}
+
+static void choose_buckets(const struct request *req, enum rate_class k, struct limiter_call *c)
+{
+    const struct ratelist_item *own = override_of(req);
+    int64_t rate = own_rate(req);
+
+    c->buckets[0] = class_bucket(req->conf, k);
+    if (own)
+        c->buckets[0] = (struct limiter_bucket){own->route, own->rate};
+    if (rate > 0)
+        c->buckets[1] = (struct limiter_bucket){SLICE("key"), {rate, rate}};
+    c->n = rate > 0 ? 2 : 1;
+}
+
+/* --- who -------------------------------------------------------------------------------------- */
+
+/* The /64 of an IPv6 address: one customer usually has all of it. */
+static size_t put_site(struct slice text, char *to, size_t size)
 {
     char buf[INET6_ADDRSTRLEN];
+    struct in6_addr v6;
 
     if (text.n == 0 || text.n >= sizeof(buf) || !memchr(text.p, ':', text.n))
-        return false;
+        return 0;
     memcpy(buf, text.p, text.n);
     buf[text.n] = '\0';
-    return inet_pton(AF_INET6, buf, ret) == 1 && !IN6_IS_ADDR_V4MAPPED(ret);
+    if (inet_pton(AF_INET6, buf, &v6) != 1 || IN6_IS_ADDR_V4MAPPED(&v6))
+        return 0;
+    memset(v6.s6_addr + IPV6_SITE_BYTES, 0, sizeof(v6.s6_addr) - IPV6_SITE_BYTES);
+    return inet_ntop(AF_INET6, &v6, to, (socklen_t)size) ? strlen(to) : 0;
 }
 
-/* An IPv6 caller is its /64: one customer usually has all of it. */
-static struct caller_key key_of(const struct request *req, enum rate_class k)
+/* "key:...", "user:...", "master", or "ip:<address>": a subject never looks like an address. */
+static struct slice put_identity(const struct request *req, char to[IDENTITY_BYTES])
 {
     struct slice who = req->who.subject.n ? req->who.subject : req->client_ip;
-    struct in6_addr v6;
-    struct caller_key key;
+    const char *kind = req->who.subject.n ? "" : "ip:";
+    char site[INET6_ADDRSTRLEN];
+    size_t n = req->who.subject.n ? 0 : put_site(who, site, sizeof(site));
+    char *at = mempcpy(to, kind, strlen(kind));
 
-    memset(&key, 0, sizeof(key)); /* it is compared as bytes */
-    key.rate_class = (uint16_t)k;
-    key.by_address = req->who.subject.n == 0;
-    if (key.by_address && is_ipv6(who, &v6)) {
-        key.n = IPV6_SITE_BYTES;
-        memcpy(key.subject, &v6, IPV6_SITE_BYTES);
-        return key;
-    }
-    key.n = (uint8_t)(who.n < MAX_SUBJECT ? who.n : MAX_SUBJECT);
-    if (key.n)
-        memcpy(key.subject, who.p, key.n);
-    return key;
+    if (n)
+        who = slice_of(site, n);
+    if (who.n)
+        at = mempcpy(at, who.p, who.n < MAX_SUBJECT ? who.n : MAX_SUBJECT);
+    return slice_of(to, (size_t)(at - to));
 }
 
-static void forget(struct caller *c)
-{
-    HASH_DEL(table, c);
-    DL_DELETE(recent, c);
-    free(c);
-}
-
-/* The caller's bucket, made full if new; NULL out of memory (then the caller is let through). */
-static struct caller *caller_of(const struct request *req, enum rate_class k)
-{
-    struct caller_key key = key_of(req, k);
-    struct caller *c;
-
-    HASH_FIND(hh, table, &key, sizeof(key), c);
-    if (!c) {
-        if (HASH_COUNT(table) >= MAX_BUCKETS)
-            forget(recent->prev);
-        c = calloc(1, sizeof(*c));
-        if (!c)
-            return NULL;
-        c->key = key;
-        HASH_ADD(hh, table, key, sizeof(key), c);
-        if (!c->hh.tbl) { /* out of memory: it was not added */
-            free(c);
-            return NULL;
-        }
-    } else {
-        DL_DELETE(recent, c);
-    }
-    DL_PREPEND(recent, c);
-    return c;
-}
+/* --- what is said ----------------------------------------------------------------------------- */
 
 static uint64_t seconds_up(uint64_t us)
 {
@@ -126,16 +168,16 @@ static uint64_t seconds_up(uint64_t us)
 }
 
 /* "class" with up to two numbers: "ai";q=60;w=60. Written by hand, since every answer has two. */
-static struct slice item(struct arena *a, const char *class, const char *name, struct slice value,
+static struct slice item(struct arena *a, struct slice class, const char *name, struct slice value,
                          const char *name2, struct slice value2)
 {
-    size_t n = strlen(class), n1 = strlen(name), n2 = strlen(name2);
+    size_t n = class.n, n1 = strlen(name), n2 = strlen(name2);
     char *p = arena_bytes(a, n + 2 + n1 + value.n + n2 + value2.n), *at = p;
 
     if (!p)
         return SLICE_NONE;
     *at++ = '"';
-    at = mempcpy(at, class, n);
+    at = mempcpy(at, class.p, n);
     *at++ = '"';
     at = mempcpy(at, name, n1);
     at = mempcpy(at, value.p, value.n);
@@ -145,7 +187,7 @@ static struct slice item(struct arena *a, const char *class, const char *name, s
 }
 
 /* The de-facto X-RateLimit-* and the standard ones (draft-ietf-httpapi-ratelimit-headers). */
-static void tell(struct request *req, const char *class, const struct bucket_rate *r,
+static void tell(struct request *req, struct slice class, const struct bucket_rate *r,
                  const struct bucket_state *s)
 {
     struct arena *a = req->arena;
@@ -162,43 +204,87 @@ static void tell(struct request *req, const char *class, const struct bucket_rat
     request_set_header(req, "RateLimit", item(a, class, ";r=", left, ";t=", reset));
 }
 
-static enum chain_verdict refuse(struct request *req, const char *class,
+static enum chain_verdict refuse(struct request *req, struct slice class,
                                  const struct bucket_state *s)
 {
     struct error_detail d = {.retry_after_s = seconds_up(s->retry_in_us)};
 
-    d.message = arena_printf(req->arena, "Rate limit of class \"%s\" reached; try again in %llu s.",
-                             class, (unsigned long long)d.retry_after_s);
-    metrics_add(metrics_get(M_RATE_LIMITED, class, NULL, NULL), 1);
-    request_note(req, "rate_limit", slice_cstr(class));
+    d.message =
+        arena_printf(req->arena, "Rate limit of class \"%.*s\" reached; try again in %llu s.",
+                     SLICE_ARG(class), (unsigned long long)d.retry_after_s);
+    metrics_add(metrics_series(M_RATE_LIMITED, &class), 1);
+    request_note(req, "rate_limit", class);
     request_fail(req, GW_ERATE, &d);
     return CHAIN_DONE;
+}
+
+/* The caller's verdict is there; the instance has a word too, but only on what would pass. */
+static enum chain_verdict decide(struct limiting *l, const struct limiter_verdict *v)
+{
+    const struct limiter_bucket *b = &l->call.buckets[v->which];
+    struct request *req = l->req;
+    struct bucket_rate all = {req->conf->rate_global_rpm, req->conf->rate_global_burst};
+    struct bucket_state s;
+
+    tell(req, b->name, &b->rate, &v->state);
+    if (v->refused)
+        return refuse(req, b->name, &v->state);
+    if (!bucket_take(&instance, &all, loop_now_us(), &s))
+        return refuse(req, SLICE("global"), &s);
+    return CHAIN_NEXT;
+}
+
+/* --- the flow --------------------------------------------------------------------------------- */
+
+static void on_gone(struct request *req, void *arg)
+{
+    struct limiting *l = arg;
+
+    limiter_cancel(&l->call);
+    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
+    request_unref(req);
+}
+
+static void on_verdict(const struct limiter_verdict *v, void *arg)
+{
+    struct limiting *l = arg;
+    struct request *req = l->req;
+
+    request_on_abort(req, NULL, NULL);
+    if (decide(l, v) == CHAIN_NEXT)
+        chain_resume(req);
+    request_unref(req);
+}
+
+static enum chain_verdict park(struct limiting *l)
+{
+    request_ref(l->req);
+    request_on_abort(l->req, on_gone, l);
+    return CHAIN_PARKED;
 }
 
 enum chain_verdict ratelimit_run(struct request *req)
 {
     enum rate_class k = req->route ? req->route->rate : RATE_DEFAULT;
-    struct bucket_rate own, all = {req->conf->rate_global_rpm, req->conf->rate_global_burst};
-    struct bucket_state s;
-    struct caller *c;
+    struct limiter_verdict v;
+    struct limiting here = {.req = req}, *l = &here;
 
     if (k == RATE_PROBE || !req->conf->rate_enabled)
         return CHAIN_NEXT;
-    own = class_rate(req->conf, k);
-    c = caller_of(req, k);
-    if (c && !bucket_take(&c->bucket, &own, loop_now_us(), &s)) {
-        tell(req, class_names[k], &own, &s);
-        return refuse(req, class_names[k], &s);
-    }
-    if (c)
-        tell(req, class_names[k], &own, &s);
-    if (!bucket_take(&instance, &all, loop_now_us(), &s))
-        return refuse(req, "global", &s);
-    return CHAIN_NEXT;
+    if (redis_up())
+        l = arena_new(req->arena, struct limiting);
+    l = l ? l : &here; /* short of memory is no reason to refuse: it is decided here, then */
+    l->req = req;
+    l->call.identity = put_identity(req, l->identity);
+    choose_buckets(req, k, &l->call);
+    if (l != &here && limiter_begin(&l->call, on_verdict, l))
+        return park(l);
+    limiter_local(&l->call, &v);
+    return decide(l, &v);
 }
 
 void ratelimit_deinit(void)
 {
-    while (recent)
-        forget(recent);
+    forget_overrides();
+    limiter_deinit();
 }

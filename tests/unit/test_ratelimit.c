@@ -249,7 +249,7 @@ static void test_what_a_class_refuses_costs_the_instance_nothing(void **state)
     assert_int_equal(passed_of(100, RATE_DEFAULT, NULL, "2.2.2.2"), 15);
 }
 
-static void test_long_subjects_are_told_apart_by_their_first_64_bytes(void **state)
+static void test_long_subjects_are_told_apart_by_their_first_72_bytes(void **state)
 {
     char a[101], b[101];
 
@@ -259,7 +259,7 @@ static void test_long_subjects_are_told_apart_by_their_first_64_bytes(void **sta
     b[99] = 'y'; /* beyond what is looked at: the same caller, who gains nothing by it */
     assert_int_equal(passed_of(20, RATE_AI, a, "1.1.1.1"), 10);
     assert_int_equal(passed_of(20, RATE_AI, b, "1.1.1.1"), 0);
-    b[63] = 'y';
+    b[71] = 'y';
     assert_int_equal(passed_of(20, RATE_AI, b, "1.1.1.1"), 10);
 }
 
@@ -310,7 +310,7 @@ int main(void)
         T(test_a_refusal_is_counted_and_noted),
         T(test_all_callers_together_have_a_limit),
         T(test_what_a_class_refuses_costs_the_instance_nothing),
-        T(test_long_subjects_are_told_apart_by_their_first_64_bytes),
+        T(test_long_subjects_are_told_apart_by_their_first_72_bytes),
         T(test_the_table_is_bounded_and_forgets_the_quietest),
         T(test_new_limits_count_from_the_next_request),
     };
