@@ -19,11 +19,13 @@
 #include "gateway/http/router.h"
 #include "gateway/http/server.h"
 #include "gateway/middleware/middleware.h"
+#include "handlers/admit.h"
 #include "handlers/health.h"
 #include "handlers/routes.h"
 #include "providers/provider.h"
 #include "providers/registry.h"
 #include "providers/transport.h"
+#include "storage/budget.h"
 #include "storage/limiter.h"
 #include "storage/redis.h"
 
@@ -387,6 +389,12 @@ static enum gw_err start_provider(const struct conf *c)
     return provider_init();
 }
 
+static enum gw_err start_budget(const struct conf *c)
+{
+    budget_on_alert(admit_alert);
+    return budget_init();
+}
+
 static enum gw_err start_chain(const struct conf *c)
 {
     middleware_init();
@@ -433,6 +441,7 @@ static const struct subsystem {
     {"transport", start_transport, transport_deinit},
     {"provider", start_provider, provider_deinit},
     {"redis", redis_init, redis_deinit},
+    {"budget", start_budget, budget_deinit},
     {"chain", start_chain, routes_deinit},
     {"rate_limit", limiter_init, ratelimit_deinit},
     {"server", start_server, server_deinit},

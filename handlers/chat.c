@@ -2,12 +2,15 @@
  * chat.c - a conversation goes to a provider, its answer comes back; streamed or whole, passed
  * through or translated.
  *
- *     begin --decoded, routed--> CALL --on_live--> (stream head out) --on_end--> end
- *       '--refused--> end          '------------------on_end----------------------'
+ *     begin --decoded, routed, allowed--> ADMIT --held--> CALL --on_live--> (stream head out)
+ *       '--refused--> (answered)            '--refused--.   '--on_end--.        '--on_end--.
+ *                                                       v              v                   v
+ *                                                      end            end                 end
  *
  * struct chat lives in the request's arena and holds one reference on the request. chat_end() is
- * reached once: by the call's end or by the client leaving. Backpressure: a full client stream
- * pauses the call, the drained stream resumes it.
+ * reached once: by a refusal of ADMIT, by the call's end or by the client leaving; it settles what
+ * ADMIT has reserved. At most one of `admitting` and `call` is outstanding. Backpressure: a full
+ * client stream pauses the call, the drained stream resumes it.
  */
 #include "handlers/chat.h"
 
@@ -28,11 +31,32 @@ static const struct provider_sink sink = {
     .on_end = on_end,
 };
 
+/* Before the call is given up: what it has used. */
+static void note_usage(struct chat *c)
+{
+    if (!c->call)
+        return;
+    c->info = provider_call_info(c->call);
+    c->usage = *provider_call_usage(c->call);
+    c->req->upstream_us = c->info->upstream_us;
+}
+
+static void settle(struct chat *c, enum gw_err err)
+{
+    struct admit_outcome out = {.err = err, .info = c->info, .usage = &c->usage};
+
+    if (c->admission)
+        admit_settle(c->req, c->admission, &c->ask, &out);
+}
+
 /* The only exit; `c` may be gone when this returns. */
-static void chat_end(struct chat *c)
+static void chat_end(struct chat *c, enum gw_err err)
 {
     struct request *req = c->req;
 
+    note_usage(c);
+    settle(c, err);
+    op_cancel(&c->admitting);
     op_cancel(&c->call);
     request_on_abort(req, NULL, NULL);
     buf_deinit(&c->out);
@@ -41,14 +65,13 @@ static void chat_end(struct chat *c)
 
 static void on_client_gone(struct request *req, void *arg)
 {
+    enum gw_err err = req->err ? req->err : GW_EGONECLIENT; /* or overdue */
     struct chat *c = arg;
-    const struct provider_call_info *info = c->call ? provider_call_info(c->call) : NULL;
 
     metrics_add(metrics_get(M_CLIENT_GONE, c->stream ? "streaming" : "waiting", NULL, NULL), 1);
-    if (info)
-        req->upstream_us = info->upstream_us;
+    note_usage(c);
     request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    chat_end(c);
+    chat_end(c, err);
 }
 
 /* --- towards the client --------------------------------------------------------------------- */
@@ -94,6 +117,7 @@ static void answer_whole(struct chat *c, struct slice type, struct slice body)
 {
     c->answered = true;
     llm_set_headers(c->req, c->info, &c->usage);
+    admit_set_headers(c->req, c->admission, c->info, &c->usage);
     request_reply(c->req, 200, type, body);
 }
 
@@ -109,7 +133,7 @@ static void on_live(const struct provider_call_info *info, void *arg)
     llm_set_headers(c->req, info, NULL);
     begin_stream(c);
     if (!c->stream) /* it was answered instead: memory is short */
-        chat_end(c);
+        chat_end(c, GW_ENOMEM);
 }
 
 static enum gw_err on_event(const struct convo_event *ev, void *arg)
@@ -140,9 +164,10 @@ static void relay_bytes(struct chat *c, struct slice bytes)
         send_out(c);
         return;
     }
+    note_usage(c);
     op_cancel(&c->call);
     end_stream(c, err, NULL);
-    chat_end(c);
+    chat_end(c, err);
 }
 
 static void on_bytes(struct slice bytes, void *arg)
@@ -209,7 +234,7 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
         llm_fail(c->req, err, info, vendor);
     else if (!c->answered)
         end_whole(c);
-    chat_end(c);
+    chat_end(c, err);
 }
 
 /* --- beginning ----------------------------------------------------------------------------------
@@ -262,7 +287,8 @@ static bool chat_pass_unread(struct chat *c, enum gw_err err, const struct convo
     return false;
 }
 
-/* Reads, decodes and routes; false when the request has been answered. */
+/* Reads, decodes, routes, and leaves the targets the caller may use; false when the request has
+ * been answered. */
 static bool chat_prepare(struct chat *c)
 {
     enum gw_err err;
@@ -270,9 +296,25 @@ static bool chat_prepare(struct chat *c)
     if (!llm_parse_body(c->req, &c->body))
         return false;
     err = c->form->decode(c, &c->decoded);
-    if (err)
-        return chat_pass_unread(c, err, &c->decoded);
-    return llm_resolve(c->req, c->convo->model, c->body, &c->route);
+    if (err ? !chat_pass_unread(c, err, &c->decoded)
+            : !llm_resolve(c->req, c->convo->model, c->body, &c->route))
+        return false;
+    c->ask = admit_ask_chat(c->convo, c->req->body, &c->route);
+    return admit_models(c->req, &c->ask);
+}
+
+static void on_admitted(struct admission *a, void *arg)
+{
+    struct chat *c = arg;
+
+    c->admitting = NULL;
+    c->admission = a;
+    if (!a) {
+        chat_end(c, GW_OK);
+    } else if (!chat_start_call(c)) {
+        request_fail(c->req, GW_ENOMEM, NULL);
+        chat_end(c, GW_ENOMEM);
+    }
 }
 
 void chat_begin(struct request *req, const struct chat_form *form)
@@ -289,7 +331,8 @@ void chat_begin(struct request *req, const struct chat_form *form)
     buf_init(&c->out, (size_t)req->conf->provider_max_response_mb << 21);
     if (!chat_prepare(c))
         return;
-    if (!chat_start_call(c)) {
+    c->admitting = admit_begin(req, &c->ask, on_admitted, c);
+    if (!c->admitting) {
         request_fail(req, GW_ENOMEM, NULL);
         return;
     }

@@ -9,6 +9,7 @@
 #include "gateway/core/json.h"
 #include "gateway/http/request.h"
 #include "gateway/http/stream.h"
+#include "handlers/admit.h"
 #include "providers/convo.h"
 #include "providers/dialect.h"
 #include "providers/provider.h"
@@ -16,20 +17,23 @@
 struct chat {
     struct request *req; /* counted reference, dropped by chat_end() */
     const struct chat_form *form;
-    struct op *call; /* the provider call, or NULL */
+    struct op *admitting; /* asks for money and tokens, or NULL */
+    struct op *call;      /* the provider call, or NULL */
     struct json body;
     struct convo *convo;
     struct convo_report decoded; /* what reading the body left out */
     bool foreign; /* set by the form's decode: the history holds what another vendor wrote and the
                      client's own would refuse, so the body is translated for that one too */
     struct registry_route route;
+    struct admit_ask ask;        /* what it may cost */
+    struct admission *admission; /* what is reserved for it; settled by chat_end() */
     struct dialect_header pass_headers[PROVIDER_MAX_PASS_HEADERS]; /* set by the form's decode */
     unsigned n_pass_headers;
     struct convo_builder *builder;   /* gathers a translated whole answer */
     struct dialect_encoder *encoder; /* writes a stream towards the client */
     struct stream *stream;           /* set once the head of a stream is out */
     struct buf out; /* what is being written towards the client; freed by chat_end() */
-    const struct provider_call_info *info; /* set by on_live */
+    const struct provider_call_info *info; /* set by on_live; NULL: nobody was asked yet */
     struct convo_usage usage;
     bool answered; /* a whole answer has gone out */
     void *own;     /* the form's */

@@ -9,20 +9,27 @@
 #include "handlers/count.h"
 
 #include "gateway/core/metrics.h"
+#include "handlers/admit.h"
 #include "handlers/llm.h"
 
 struct counting {
     struct request *req; /* counted reference, dropped by counting_end() */
     struct op *call;
     const struct provider_call_info *info;
+    struct registry_route route;
+    struct admit_ask cost; /* nothing is reserved: counting is free */
     bool answered;
 };
 
 /* The only exit of a call; `c` may be gone when this returns. */
-static void counting_end(struct counting *c)
+static void counting_end(struct counting *c, enum gw_err err)
 {
     struct request *req = c->req;
+    struct admit_outcome out = {.err = err, .info = c->info};
 
+    if (c->call)
+        out.info = provider_call_info(c->call);
+    admit_settle(req, NULL, &c->cost, &out);
     op_cancel(&c->call);
     request_on_abort(req, NULL, NULL);
     request_unref(req);
@@ -30,9 +37,11 @@ static void counting_end(struct counting *c)
 
 static void on_client_gone(struct request *req, void *arg)
 {
+    enum gw_err err = req->err ? req->err : GW_EGONECLIENT; /* or overdue */
+
     metrics_add(metrics_get(M_CLIENT_GONE, "waiting", NULL, NULL), 1);
     request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    counting_end(arg);
+    counting_end(arg, err);
 }
 
 static void on_live(const struct provider_call_info *info, void *arg)
@@ -63,10 +72,11 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
     struct counting *c = arg;
 
     c->call = NULL;
+    c->info = info;
     c->req->upstream_us = info->upstream_us;
     if (!c->answered)
         llm_fail(c->req, err ? err : GW_EUPBAD, info, vendor);
-    counting_end(c);
+    counting_end(c, c->answered || err ? err : GW_EUPBAD);
 }
 
 static const struct provider_sink sink = {
@@ -76,13 +86,13 @@ static const struct provider_sink sink = {
     .on_end = on_end,
 };
 
-void count_relay(struct request *req, const struct count_ask *ask)
+static bool counting_start(struct counting *c, const struct count_ask *ask)
 {
-    struct counting *c = arena_new(req->arena, struct counting);
+    struct request *req = c->req;
     struct provider_call_request call = {
         .arena = req->arena,
         .conf = req->conf,
-        .route = ask->route,
+        .route = c->route,
         .convo = ask->convo,
         .inbound = ask->inbound,
         .body = ask->body,
@@ -94,14 +104,34 @@ void count_relay(struct request *req, const struct count_ask *ask)
         .traceparent = req->traceparent,
     };
 
-    if (c)
-        *c = (struct counting){.req = req, .call = provider_call(&call, &sink, c)};
-    if (!c || !c->call) {
+    c->call = provider_call(&call, &sink, c);
+    return c->call != NULL;
+}
+
+void count_relay(struct request *req, const struct count_ask *ask)
+{
+    struct counting *c = arena_new(req->arena, struct counting);
+
+    if (c) {
+        c->req = req;
+        c->route = ask->route;
+        c->cost = (struct admit_ask){
+            .asked_model = ask->asked_model, .route = &c->route, .purpose = "count"};
+    }
+    if (!c || !counting_start(c, ask)) {
         request_fail(req, GW_ENOMEM, NULL);
         return;
     }
     request_ref(req);
     request_on_abort(req, on_client_gone, c);
+}
+
+bool count_allowed(struct request *req, struct count_ask *ask, struct slice model)
+{
+    struct admit_ask cost = {.asked_model = model, .route = &ask->route, .purpose = "count"};
+
+    ask->asked_model = model;
+    return admit_models(req, &cost);
 }
 
 void count_estimate(struct request *req, const struct convo *convo, const char *member,

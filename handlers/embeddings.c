@@ -2,11 +2,13 @@
  * embeddings.c - embeddings: POST /v1/embeddings (OpenAI's shape) and POST /api/v1/embeddings (the
  * native one); Google's is generate_embed.c.
  *
- *     begin --decoded, routed--> CALL --on_embed--> (answer kept) --on_end--> end
+ *     begin --decoded, routed, allowed--> ADMIT --held--> CALL --on_embed--> (answer kept)
+ *                                           '--refused--> end                  --on_end--> end
  */
 #include "handlers/embeddings.h"
 
 #include "gateway/core/metrics.h"
+#include "handlers/admit.h"
 #include "handlers/llm.h"
 
 #include <openssl/evp.h>
@@ -16,20 +18,30 @@
 #define MAX_BODY_OUT (256u << 20)
 
 struct embed {
-    struct request *req; /* counted reference, dropped by embed_end() */
-    struct op *call;
+    struct request *req;         /* counted reference, dropped by embed_end() */
+    struct op *admitting, *call; /* at most one is outstanding */
     struct json body;
     struct dialect_embed_request ask;
     struct registry_route route;
+    struct admit_ask cost;
+    struct admission *admission; /* settled by embed_end() */
     const struct provider_call_info *info;
+    struct convo_usage usage;
     struct buf out; /* the answer, written when it comes; freed by embed_end() */
     const struct embed_form *form;
 };
 
-static void embed_end(struct embed *e)
+/* The only exit; `e` may be gone when this returns. */
+static void embed_end(struct embed *e, enum gw_err err)
 {
     struct request *req = e->req;
+    struct admit_outcome out = {.err = err, .info = e->info, .usage = &e->usage};
 
+    if (e->call)
+        out.info = provider_call_info(e->call);
+    if (e->admission)
+        admit_settle(req, e->admission, &e->cost, &out);
+    op_cancel(&e->admitting);
     op_cancel(&e->call);
     request_on_abort(req, NULL, NULL);
     buf_deinit(&e->out);
@@ -38,9 +50,11 @@ static void embed_end(struct embed *e)
 
 static void on_client_gone(struct request *req, void *arg)
 {
+    enum gw_err err = req->err ? req->err : GW_EGONECLIENT; /* or overdue */
+
     metrics_add(metrics_get(M_CLIENT_GONE, "waiting", NULL, NULL), 1);
     request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    embed_end(arg);
+    embed_end(arg, err);
 }
 
 /* --- writing
@@ -167,6 +181,8 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
     struct embed *e = arg;
 
     e->call = NULL;
+    e->info = info;
+    e->usage = *usage;
     e->req->upstream_us = info->upstream_us;
     if (err) {
         llm_fail(e->req, err, info, vendor);
@@ -174,9 +190,10 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
         request_fail(e->req, buf_err(&e->out) == GW_ENOMEM ? GW_ENOMEM : GW_EUPBAD, NULL);
     } else {
         llm_set_headers(e->req, info, usage);
+        admit_set_headers(e->req, e->admission, info, usage);
         request_reply(e->req, 200, SLICE("application/json"), buf_slice(&e->out));
     }
-    embed_end(e);
+    embed_end(e, err);
 }
 
 static const struct provider_sink sink = {
@@ -276,7 +293,24 @@ static enum gw_err decode_native(struct request *req, struct json body,
     return err ? err : read_body(req, body, ask, rep);
 }
 
-/* Reads, decodes and routes; false when the request has been answered. */
+/* Texts, or token numbers of at least two bytes each. */
+static struct admit_ask cost_of(struct embed *e)
+{
+    uint64_t text = 0;
+
+    for (unsigned i = 0; i < e->ask.n_inputs; i++)
+        text += e->ask.inputs[i].n;
+    return (struct admit_ask){
+        .asked_model = e->ask.model,
+        .route = &e->route,
+        .input_tokens = text / 3 + e->ask.raw_input.n / 2 + e->ask.n_inputs + 1,
+        .likely_input_tokens = text / 4 + e->ask.raw_input.n / 5 + 1,
+        .purpose = "embeddings",
+    };
+}
+
+/* Reads, decodes, routes, and leaves the targets the caller may use; false when the request has
+ * been answered. */
 static bool embed_prepare(struct embed *e)
 {
     struct convo_report rep = {0};
@@ -289,13 +323,46 @@ static bool embed_prepare(struct embed *e)
         llm_refuse(e->req, err, &rep);
         return false;
     }
-    return llm_resolve(e->req, e->ask.model, e->body, &e->route);
+    if (!llm_resolve(e->req, e->ask.model, e->body, &e->route))
+        return false;
+    e->cost = cost_of(e);
+    return admit_models(e->req, &e->cost);
+}
+
+static bool embed_start_call(struct embed *e)
+{
+    struct request *req = e->req;
+    struct provider_call_request call = {
+        .arena = req->arena,
+        .conf = req->conf,
+        .route = e->route,
+        .embed = &e->ask,
+        .deadline_us = req->deadline_us,
+        .request_id = req->id,
+        .traceparent = req->traceparent,
+    };
+
+    e->call = provider_call(&call, &sink, e);
+    return e->call != NULL;
+}
+
+static void on_admitted(struct admission *a, void *arg)
+{
+    struct embed *e = arg;
+
+    e->admitting = NULL;
+    e->admission = a;
+    if (!a) {
+        embed_end(e, GW_OK);
+    } else if (!embed_start_call(e)) {
+        request_fail(e->req, GW_ENOMEM, NULL);
+        embed_end(e, GW_ENOMEM);
+    }
 }
 
 void embeddings_begin(struct request *req, const struct embed_form *form)
 {
     struct embed *e = arena_new(req->arena, struct embed);
-    struct provider_call_request call;
 
     if (!e) {
         request_fail(req, GW_ENOMEM, NULL);
@@ -306,17 +373,8 @@ void embeddings_begin(struct request *req, const struct embed_form *form)
     buf_init(&e->out, MAX_BODY_OUT);
     if (!embed_prepare(e))
         return;
-    call = (struct provider_call_request){
-        .arena = req->arena,
-        .conf = req->conf,
-        .route = e->route,
-        .embed = &e->ask,
-        .deadline_us = req->deadline_us,
-        .request_id = req->id,
-        .traceparent = req->traceparent,
-    };
-    e->call = provider_call(&call, &sink, e);
-    if (!e->call) {
+    e->admitting = admit_begin(req, &e->cost, on_admitted, e);
+    if (!e->admitting) {
         request_fail(req, GW_ENOMEM, NULL);
         return;
     }

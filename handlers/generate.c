@@ -247,7 +247,8 @@ static void generate_count(struct request *req)
         return;
     }
     if (!llm_parse_body(req, &ask.body) ||
-        !llm_resolve(req, generate_target_of(req).model, ask.body, &ask.route))
+        !llm_resolve(req, generate_target_of(req).model, ask.body, &ask.route) ||
+        !count_allowed(req, &ask, generate_target_of(req).model))
         return;
     if (registry_route_speaks(&ask.route, &dialect_google))
         count_relay(req, &ask);

@@ -146,7 +146,8 @@ void messages_count(struct request *req)
         llm_refuse(req, err, &rep);
         return;
     }
-    if (!llm_resolve(req, ask.convo->model, ask.body, &ask.route))
+    if (!llm_resolve(req, ask.convo->model, ask.body, &ask.route) ||
+        !count_allowed(req, &ask, ask.convo->model))
         return;
     if (ask.route.targets[0].model->provider->dialect == &dialect_anthropic) {
         keep_own_targets(&ask.route);

@@ -113,32 +113,58 @@ unsigned convo_needs(const struct convo *c)
     return needs;
 }
 
+/* What is taken for a token. */
+struct weights {
+    unsigned text_bytes;               /* per token */
+    unsigned image_tokens;             /* each */
+    unsigned data_bytes;               /* of base64 per token: documents, audio */
+    unsigned turn_tokens, tool_tokens; /* what the vendor puts around each */
+};
+
+static const struct weights usual = {.text_bytes = 4, .image_tokens = 1000, .data_bytes = 50};
+/* Code and JSON come near 3 bytes a token, Chinese near 2.5; a page of a PDF is up to 3,000 tokens
+ * and seldom under 20 KB of base64. */
+static const struct weights cautious = {
+    .text_bytes = 3, .image_tokens = 2000, .data_bytes = 8, .turn_tokens = 8, .tool_tokens = 24};
+
 /* Adds the text bytes of the parts to *text and returns the tokens of the rest. */
-static uint64_t estimate_parts(const struct convo_part *p, uint64_t *text)
+static uint64_t estimate_parts(const struct convo_part *p, const struct weights *w, uint64_t *text)
 {
     uint64_t tokens = 0;
 
     for (; p; p = p->next) {
         *text += (uint64_t)p->text.n + p->name.n + p->args.n + p->raw.n;
         if (p->kind == CONVO_IMAGE || (p->kind == CONVO_FILE && !p->data.n && !p->text.n))
-            tokens += 1000;
+            tokens += w->image_tokens;
         else if (p->kind == CONVO_FILE || p->kind == CONVO_AUDIO)
-            tokens += p->data.n / 50;
+            tokens += p->data.n / w->data_bytes;
         else if (p->kind == CONVO_TOOL_RESULT)
-            tokens += estimate_parts(p->content, text);
+            tokens += estimate_parts(p->content, w, text);
     }
     return tokens;
 }
 
-uint64_t convo_estimate_tokens(const struct convo *c)
+static uint64_t estimate(const struct convo *c, const struct weights *w)
 {
     uint64_t text = c->schema.n, tokens = 0;
 
     for (const struct convo_turn *t = c->turns; t; t = t->next)
-        tokens += estimate_parts(t->parts, &text);
-    for (const struct convo_tool *t = c->tools; t; t = t->next)
+        tokens += w->turn_tokens + estimate_parts(t->parts, w, &text);
+    for (const struct convo_tool *t = c->tools; t; t = t->next) {
         text += (uint64_t)t->name.n + t->description.n + t->schema.n + t->raw.n;
-    return tokens + text / 4;
+        tokens += w->tool_tokens;
+    }
+    return tokens + text / w->text_bytes;
+}
+
+uint64_t convo_estimate_tokens(const struct convo *c)
+{
+    return estimate(c, &usual);
+}
+
+uint64_t convo_reserve_tokens(const struct convo *c)
+{
+    return estimate(c, &cautious) + 1;
 }
 
 /* --- report ------------------------------------------------------------------------------------

@@ -140,6 +140,10 @@ unsigned convo_needs(const struct convo *c);
 
 /* Rough count of input tokens: text bytes / 4, a flat 1,000 per image, data bytes / 50 per file. */
 uint64_t convo_estimate_tokens(const struct convo *c);
+/* The same for money that is reserved, seldom below what a vendor will count and never by much:
+ * text bytes / 3 (English has 4 to a token, but code and other scripts fewer), 2,000 per image,
+ * data bytes / 8, and something for what is put around turns and tools. */
+uint64_t convo_reserve_tokens(const struct convo *c);
 
 /* --- what a translation could not carry ---------------------------------------------------------
  */

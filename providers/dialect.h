@@ -82,8 +82,9 @@ struct dialect_pass_info {
     bool error;       /* an in-band error; message in text */
     bool usage_only;  /* nothing but usage that the client may not have asked for: hidden then */
     bool has_content; /* a good first event: the stream is alive */
-    bool has_usage;   /* usage was set */
-    bool finish;      /* a finish or stop reason was in it */
+    size_t content_bytes;     /* about how much of it the model wrote */
+    bool has_usage;           /* usage was set */
+    bool finish;              /* a finish or stop reason was in it */
     struct convo_usage usage; /* in: what is known so far; out: that and what this event says */
     struct slice text;
 };

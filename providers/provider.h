@@ -37,6 +37,9 @@ struct provider_call_info {
     uint64_t first_event_us;            /* from the last send to its first good event; 0 = none */
     uint64_t retry_after_us;   /* with GW_EUPRATE / GW_ECIRCUIT: when to come again; 0 = unknown */
     struct slice content_type; /* of a passed-through whole answer */
+    bool in_flight;            /* a provider is working on it */
+    uint64_t output_bytes;     /* text, thoughts and arguments handed to the sink so far, for what a
+                                  stream cost whose usage never came */
 };
 
 /* Whom the answer goes to. All run on the loop, never inside provider_call(); each may cancel the

@@ -29,6 +29,7 @@ void provider_answer_reset(struct provider_call *c)
     buf_init(&a->body, (size_t)c->req.conf->provider_max_response_mb << 20);
     buf_init(&a->held, MAX_HELD_BYTES);
     c->usage = (struct convo_usage){0};
+    c->info.output_bytes = 0;
 }
 
 void provider_answer_release(struct provider_call *c)
@@ -106,10 +107,28 @@ static bool is_good_event(enum convo_event_kind kind)
     }
 }
 
+/* What the model wrote in this event. */
+static size_t written_bytes(const struct convo_event *ev)
+{
+    switch (ev->kind) {
+    case CONVO_EV_TEXT:
+    case CONVO_EV_REFUSAL:
+    case CONVO_EV_REASONING:
+    case CONVO_EV_TOOL_ARGS:
+        return ev->text.n;
+    case CONVO_EV_TOOL_BEGIN:
+        return ev->name.n;
+    default:
+        return 0;
+    }
+}
+
 static enum gw_err give_event(struct provider_call *c, const struct convo_event *ev)
 {
-    enum gw_err err = c->sink->on_event(ev, c->arg);
+    enum gw_err err;
 
+    c->info.output_bytes += written_bytes(ev);
+    err = c->sink->on_event(ev, c->arg);
     if (c->dead)
         return GW_EGONECLIENT;
     return err == GW_ETOOBIG ? GW_EUPBAD : err;
@@ -311,6 +330,7 @@ static enum gw_err pass_event(struct provider_call *c, const struct sse_event *e
     }
     a->ended |= info.done;
     a->finished |= d->ends_on_finish && info.finish;
+    c->info.output_bytes += info.content_bytes;
     return relay(c, ev);
 }
 
@@ -337,6 +357,7 @@ static enum gw_err read_passed(struct provider_call *c)
     if (err)
         return err;
     c->answer.ended = true;
+    c->info.output_bytes = body.n;
     return give_bytes(c, body);
 }
 

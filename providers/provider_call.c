@@ -56,6 +56,7 @@ void provider_touch_info(struct provider_call *c)
 
     if (c->first_sent_us)
         c->info.upstream_us = now > c->first_sent_us ? now - c->first_sent_us : 0;
+    c->info.in_flight = c->in_flight;
 }
 
 /* The error is the provider's, not the gateway's. */

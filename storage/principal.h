@@ -38,7 +38,8 @@ struct principal {
     char owner_id[UUID_TEXT];  /* users.id; "" for the master key and tokens without a database */
     char user_id[65];          /* users.user_id, the name people know */
     char team_id[UUID_TEXT];   /* "" = none */
-    struct slice *models; /* patterns of allowed models ("openai/gpt-4o", "anthropic/..*"); owned */
+    struct slice *models; /* patterns of allowed models ("openai/gpt-4o", "anthropic/..*"): owned,
+                             one block with the texts behind the slices */
     unsigned n_models;    /* 0 = all */
     struct slice *team_models; /* likewise the team's; both must allow */
     unsigned n_team_models;

@@ -85,12 +85,21 @@ static bool begins_with_content(struct json event)
     return !json_str_is(type, "text") && !json_str_is(type, "thinking");
 }
 
+static size_t delta_bytes(struct json delta)
+{
+    static const size_t frame = sizeof("{\"type\":\"text_delta\",\"text\":\"\"}") - 1;
+    size_t n = json_raw(delta).n;
+
+    return n > frame ? n - frame : 0;
+}
+
 static void inspect(struct json event, struct dialect_pass_info *info)
 {
     struct json type = json_get(event, "type");
 
     if (json_str_is(type, "content_block_delta")) {
         info->has_content = true;
+        info->content_bytes = delta_bytes(json_get(event, "delta"));
     } else if (json_str_is(type, "content_block_start")) {
         info->has_content = begins_with_content(event);
     } else if (json_str_is(type, "message_start")) {

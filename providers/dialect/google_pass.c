@@ -79,12 +79,18 @@ enum gw_err google_pass_body(struct json root, const struct registry_model *m, b
 
 /* --- relayed events ------------------------------------------------------------------------ */
 
-static bool has_finish(struct json candidates)
+/* What the candidates say: are they at their end, and how much did the model write? */
+static void inspect_candidates(struct json candidates, struct dialect_pass_info *info)
 {
-    for (struct json c = json_first(candidates); json_exists(c); c = json_next(candidates, c))
+    static const size_t frame = sizeof("[{\"text\":\"\"}]") - 1;
+
+    for (struct json c = json_first(candidates); json_exists(c); c = json_next(candidates, c)) {
+        size_t n = json_raw(json_get(json_get(c, "content"), "parts")).n;
+
+        info->content_bytes += n > frame ? n - frame : 0;
         if (json_is(json_get(c, "finishReason"), JSON_STRING))
-            return true;
-    return false;
+            info->finish = true;
+    }
 }
 
 /* One walk over the members instead of a search for each. */
@@ -113,8 +119,9 @@ static void inspect(struct json root, struct dialect_pass_info *info)
         return;
     }
     info->has_usage = google_usage(usage, &info->usage);
-    info->finish =
-        has_finish(candidates) || json_is(json_get(feedback, "blockReason"), JSON_STRING);
+    inspect_candidates(candidates, info);
+    if (json_is(json_get(feedback, "blockReason"), JSON_STRING))
+        info->finish = true;
     info->has_content = json_count(candidates) > 0 || info->finish;
 }
 

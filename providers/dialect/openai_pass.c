@@ -123,12 +123,18 @@ enum gw_err openai_pass_body(struct json root, const struct registry_model *m, b
 /* --- relayed events ----------------------------------------------------------------------------
  */
 
-static bool has_finish(struct json choices)
+/* What the choices say: are they at their end, and how much did the model write? */
+static void inspect_choices(struct json choices, struct dialect_pass_info *info)
 {
-    for (struct json c = json_first(choices); json_exists(c); c = json_next(choices, c))
+    static const size_t frame = sizeof("{\"content\":\"\"}") - 1;
+
+    for (struct json c = json_first(choices); json_exists(c); c = json_next(choices, c)) {
+        size_t n = json_raw(json_get(c, "delta")).n;
+
+        info->content_bytes += n > frame ? n - frame : 0;
         if (json_is(json_get(c, "finish_reason"), JSON_STRING))
-            return true;
-    return false;
+            info->finish = true;
+    }
 }
 
 /* One walk over the members instead of a search for each. */
@@ -156,7 +162,7 @@ static void inspect(struct json root, struct dialect_pass_info *info)
     info->has_usage = openai_usage(json_is(usage, JSON_OBJECT) ? usage : groq, &info->usage);
     info->has_content = json_is(choices, JSON_ARRAY) && json_count(choices) > 0;
     info->usage_only = info->has_usage && json_is(choices, JSON_ARRAY) && !info->has_content;
-    info->finish = has_finish(choices);
+    inspect_choices(choices, info);
 }
 
 enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
