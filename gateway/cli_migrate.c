@@ -12,7 +12,8 @@
 
 #define EXIT_PENDING 3
 #define EXIT_CONFIG 78
-#define LOCK_MS 3000
+#define LOCK_MS_MIN 100u
+#define LOCK_MS_MAX 3000u
 
 struct migrate_args {
     const char *verb;
@@ -104,6 +105,14 @@ static struct conf *load(const struct migrate_args *a)
     return NULL;
 }
 
+/* One try for a table's locks: a twentieth of the whole wait, within reason. */
+static unsigned lock_ms(unsigned wait_s)
+{
+    unsigned ms = wait_s * 50u;
+
+    return ms < LOCK_MS_MIN ? LOCK_MS_MIN : ms > LOCK_MS_MAX ? LOCK_MS_MAX : ms;
+}
+
 static void on_line(void *arg, bool complaint, const char *line)
 {
     (void)arg;
@@ -114,7 +123,7 @@ static void on_line(void *arg, bool complaint, const char *line)
 int cli_migrate(int argc, char **argv)
 {
     struct migrate_args a = {.wait_s = 60};
-    struct pg_migrate_options opt = {.lock_ms = LOCK_MS, .connect_s = 10, .say = on_line};
+    struct pg_migrate_options opt = {.connect_s = 10, .say = on_line};
     unsigned pending = 0;
     enum gw_err err;
     struct conf *c;
@@ -126,6 +135,7 @@ int cli_migrate(int argc, char **argv)
         return EXIT_CONFIG;
     opt.url = c->database_url.p;
     opt.wait_s = a.wait_s;
+    opt.lock_ms = lock_ms(a.wait_s);
     if (strcmp(a.verb, "up") == 0)
         err = pg_migrate_up(&opt, a.count);
     else if (strcmp(a.verb, "down") == 0)

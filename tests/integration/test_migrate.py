@@ -2,6 +2,7 @@
 gateway (CHECK 89)."""
 import glob
 import os
+import re
 import subprocess
 import sys
 import time
@@ -246,7 +247,7 @@ def test_a_locked_table_is_waited_for_in_short_tries(db, session):
     rc, _, err = migrate(db.url, "up", "--wait", "0")
     assert rc == 1 and "SQLSTATE 55P03" in err
     assert applied(db) == list(range(1, 11))
-    trying = begin(db.url, "up")
+    trying = begin(db.url, "up", "--wait", "20")
     assert "trying again" in trying.stdout.readline()
     session.do("COMMIT")
     assert finish(trying)[0] == 0
@@ -441,6 +442,14 @@ def test_ledger_drop_before_drops_whole_partitions_only(postgres):
     assert postgres.one("SELECT ledger_drop_before(%s)" % limit) == "2"
     assert len(partitions(postgres)) == 2
     assert postgres.one("SELECT count(*) FROM provider_calls") == "0"
+
+
+def test_every_index_is_explained_and_every_one_explained_exists(postgres):
+    with open(os.path.join(ROOT, "storage/migrations/INDEX_RECOMMENDATIONS.md"), encoding="utf-8") as f:
+        told = re.findall(r"^\| `(\w+)` \| (\w+) \|", f.read(), re.M)
+    there = postgres.psql("SELECT indexname, tablename FROM pg_indexes WHERE schemaname = 'public' "
+                          "AND tablename NOT IN ('schema_migrations', 'provider_calls_default')")
+    assert sorted(told) == sorted((name, table) for name, table in there)
 
 
 # --- embedding ---------------------------------------------------------------------------------------
