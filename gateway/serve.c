@@ -27,6 +27,7 @@
 #include "providers/transport.h"
 #include "storage/budget.h"
 #include "storage/limiter.h"
+#include "storage/pg.h"
 #include "storage/redis.h"
 
 #include <signal.h>
@@ -438,6 +439,7 @@ static const struct subsystem {
     {"watchdog", start_watchdog, loop_watchdog_stop},
     {"offload", start_offload, offload_deinit},
     {"reload", NULL, stop_reload},
+    {"postgres", pg_init, pg_deinit},
     {"transport", start_transport, transport_deinit},
     {"provider", start_provider, provider_deinit},
     {"redis", redis_init, redis_deinit},

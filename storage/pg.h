@@ -64,7 +64,12 @@ typedef void (*pg_done)(enum gw_err err, const struct pg_rows *rows, void *arg);
 /* Opens nothing yet when no DATABASE_URL is set: then everything answers GW_EUNAVAIL. Never waits
  * for the server: a database that is away at start is tried again. */
 enum gw_err pg_init(const struct conf *c) MUST_CHECK;
+/* Closes everything. Operations outstanding are dropped without their done, and transactions end:
+ * their handles are dead and must not be cancelled or rolled back any more. */
 void pg_deinit(void);
+
+/* False when libpq cannot make sense of a DATABASE_URL. */
+bool pg_url_ok(const char *url);
 
 bool pg_enabled(void); /* a database is configured */
 bool pg_up(void);      /* and the last thing heard of it was good */
