@@ -3,8 +3,8 @@
  *
  * The script is bucket.c's arithmetic in Lua, in microseconds: a bucket is the time at which it
  * will be full again (its "tat"). Lua's numbers are doubles; such times are below 2^53. A tat
- * further ahead than an empty bucket's is cut to that: rates may have been lowered, or the server's
- * clock put back.
+ * further ahead than an empty bucket's is cut to that, for good: rates may have been lowered,
+ * or the server's clock put back.
  */
 #include "storage/limiter.h"
 
@@ -17,7 +17,6 @@
 #include <uthash.h>
 #include <utlist.h>
 
-#define MINUTE_US 60000000u
 #define IDENTITY_BYTES 80u
 #define NUMBER_BYTES 24u
 
@@ -27,13 +26,20 @@ static struct redis_script script = {
     .name = "limiter",
     .text = "local t = redis.call('TIME')\n"
             "local now = t[1] * 1000000 + t[2]\n"
+            "local function keep(key, tat)\n"
+            "  redis.call('SET', key, string.format('%.0f', tat), 'PX',\n"
+            "             string.format('%.0f', math.ceil((tat - now) / 1000) + 1))\n"
+            "end\n"
             "local tats, worst, least = {}, nil, nil\n"
             "for i, key in ipairs(KEYS) do\n"
             "  local step, depth = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])\n"
             "  local v = redis.pcall('GET', key)\n"
             "  local tat = type(v) == 'string' and tonumber(v) or now\n"
             "  if not (tat > now) then tat = now end\n"
-            "  if tat > now + depth then tat = now + depth end\n"
+            "  if tat > now + depth then\n"
+            "    tat = now + depth\n"
+            "    keep(key, tat)\n"
+            "  end\n"
             "  local wait = tat + step - depth - now\n"
             "  if wait > 0 then\n"
             "    if not worst or wait > worst[5] then\n"
@@ -47,10 +53,7 @@ static struct redis_script script = {
             "  tats[i] = tat\n"
             "end\n"
             "if worst then return worst end\n"
-            "for i, key in ipairs(KEYS) do\n"
-            "  redis.call('SET', key, string.format('%.0f', tats[i]), 'PX',\n"
-            "             string.format('%.0f', math.ceil((tats[i] - now) / 1000) + 1))\n"
-            "end\n"
+            "for i, key in ipairs(KEYS) do keep(key, tats[i]) end\n"
             "return least\n",
 };
 
