@@ -26,6 +26,7 @@
 #include "providers/registry.h"
 #include "providers/transport.h"
 #include "storage/budget.h"
+#include "storage/dbversion.h"
 #include "storage/limiter.h"
 #include "storage/pg.h"
 #include "storage/redis.h"
@@ -385,6 +386,23 @@ static enum gw_err start_transport(const struct conf *c)
     return transport_init(&cfg);
 }
 
+/* An older schema is served with: what needs a newer one answers 503. */
+static void on_schema(enum dbversion_state state, unsigned there, unsigned program)
+{
+    if (state == DBVERSION_BEHIND)
+        log_warn(&ctx, "schema_behind", F_INT("database", there), F_INT("program", program),
+                 F_CSTR("hint", "run postern migrate up"));
+    else
+        log_info(&ctx, state == DBVERSION_AHEAD ? "schema_ahead" : "schema_current",
+                 F_INT("database", there), F_INT("program", program));
+}
+
+static enum gw_err start_schema(const struct conf *c)
+{
+    dbversion_on_change(on_schema);
+    return dbversion_init(c);
+}
+
 static enum gw_err start_provider(const struct conf *c)
 {
     return provider_init();
@@ -443,6 +461,7 @@ static const struct subsystem {
     {"transport", start_transport, transport_deinit},
     {"provider", start_provider, provider_deinit},
     {"redis", redis_init, redis_deinit},
+    {"schema", start_schema, dbversion_deinit},
     {"budget", start_budget, budget_deinit},
     {"chain", start_chain, routes_deinit},
     {"rate_limit", limiter_init, ratelimit_deinit},

@@ -12,7 +12,9 @@
 #include "gateway/http/server.h"
 #include "handlers/llm.h"
 #include "providers/provider.h"
+#include "storage/dbversion.h"
 #include "storage/limiter.h"
+#include "storage/pg.h"
 #include "storage/redis.h"
 
 #define MAX_OUT 65536u
@@ -70,6 +72,19 @@ static const char *redis_word(void)
     return redis_up() ? "healthy" : "degraded";
 }
 
+/* Nor does that of Postgres: what needs it says so itself. */
+static const char *postgres_word(void)
+{
+    if (!pg_enabled())
+        return "disabled";
+    return pg_up() ? "healthy" : "degraded";
+}
+
+static const char *const schema_words[] = {
+    [DBVERSION_OFF] = "disabled",    [DBVERSION_UNKNOWN] = "unknown", [DBVERSION_BEHIND] = "behind",
+    [DBVERSION_CURRENT] = "current", [DBVERSION_AHEAD] = "ahead",
+};
+
 static const char *limiter_word(const struct conf *c)
 {
     if (!c->rate_enabled)
@@ -80,7 +95,8 @@ static const char *limiter_word(const struct conf *c)
 static const char *overall_word(const struct tally *t)
 {
     const char *word = llm_word(t);
-    bool away = redis_enabled() && !redis_up();
+    bool away = (redis_enabled() && !redis_up()) || (pg_enabled() && !pg_up()) ||
+                dbversion_state() == DBVERSION_BEHIND;
 
     return t->usable && away ? "degraded" : word;
 }
@@ -89,7 +105,8 @@ static void put_checks(struct json_writer *w, const struct tally *t)
 {
     json_put_key(w, "checks");
     json_obj(w);
-    json_kv_cstr(w, "postgres", "disabled");
+    json_kv_cstr(w, "postgres", postgres_word());
+    json_kv_cstr(w, "schema", schema_words[dbversion_state()]);
     json_kv_cstr(w, "redis", redis_word());
     json_kv_cstr(w, "vector_store", "disabled");
     json_kv_cstr(w, "embeddings", llm_word(t));

@@ -352,6 +352,55 @@ def test_check_089_migrations_run_through_pgbouncer_in_transaction_mode(db):
     assert db.psql("SELECT * FROM pg_locks WHERE locktype = 'advisory'") == []
 
 
+def wait_health(gw, status, schema):
+    end = time.monotonic() + 30
+    while True:
+        told = gw.get("/api/v1/health").json
+        if (told["status"], told["checks"]["schema"]) == (status, schema):
+            return told
+        assert time.monotonic() < end, told
+        time.sleep(0.05)
+
+
+def events(gw, name):
+    return [line for line in gw.log_lines() if line["message"] == name]
+
+
+@pytest.mark.parametrize("there", [0, 5])
+def test_a_gateway_on_an_older_schema_says_so_until_it_is_migrated(db, make_gateway, there):
+    if there:
+        assert migrate(db.url, "up", "--to", str(there))[0] == 0
+    gw = make_gateway(pg=db)
+    wait_health(gw, "degraded", "behind")
+    assert gw.get("/api/v1/health/ready").status == 200
+    assert migrate(db.url, "up")[0] == 0
+    assert wait_health(gw, "healthy", "current")["checks"]["postgres"] == "healthy"
+    (behind,), (current,) = events(gw, "schema_behind"), events(gw, "schema_current")
+    assert (behind["level"], behind["database"], behind["program"]) == ("warn", there, HEAD)
+    assert (current["database"], current["program"]) == (HEAD, HEAD)
+
+
+def test_a_gateway_on_a_newer_schema_serves_and_is_healthy(postgres, make_gateway):
+    postgres.psql("INSERT INTO schema_migrations VALUES (%d, 'later', 'x', now(), 1)" % (HEAD + 1))
+    gw = make_gateway(pg=postgres)
+    wait_health(gw, "healthy", "ahead")
+    assert gw.chat().status == 200
+
+
+def test_a_gateway_whose_database_comes_late_learns_of_its_schema(make_postgres, make_gateway):
+    pg = make_postgres().migrate()
+    pg.stop()
+    gw = make_gateway(pg=pg)
+    wait_health(gw, "degraded", "unknown")
+    pg.start()
+    wait_health(gw, "healthy", "current")
+
+
+def test_a_gateway_without_a_database_has_no_schema(gateway):
+    checks = gateway.get("/api/v1/health").json["checks"]
+    assert (checks["postgres"], checks["schema"]) == ("disabled", "disabled")
+
+
 # --- what the tables promise -------------------------------------------------------------------------
 
 def version(db):
