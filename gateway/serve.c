@@ -29,6 +29,7 @@
 #include "storage/dbversion.h"
 #include "storage/limiter.h"
 #include "storage/pg.h"
+#include "storage/idempotency.h"
 #include "storage/redis.h"
 
 #include <signal.h>
@@ -463,6 +464,7 @@ static const struct subsystem {
     {"redis", redis_init, redis_deinit},
     {"schema", start_schema, dbversion_deinit},
     {"budget", start_budget, budget_deinit},
+    {"idempotency", idempotency_init, idempotency_deinit},
     {"chain", start_chain, routes_deinit},
     {"rate_limit", limiter_init, ratelimit_deinit},
     {"server", start_server, server_deinit},

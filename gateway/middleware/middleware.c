@@ -15,6 +15,7 @@ static const struct chain_row rows[] = {
     {"rate_limit", CHAIN_HEAD, ratelimit_run},
     {"deprecation", CHAIN_HEAD, deprecation_run},
     {"authorise", CHAIN_HEAD, authorise_run},
+    {"idempotency", CHAIN_BODY, repeat_run},
 };
 
 void middleware_init(void)

@@ -36,6 +36,9 @@ void deprecation_hook(struct request *req); /* response hook */
 /* authorise.c: what the route asks of the caller. */
 enum chain_verdict authorise_run(struct request *req);
 
+/* repeat.c: Idempotency-Key. Behind authorise, when the body is whole. */
+enum chain_verdict repeat_run(struct request *req);
+
 /* access_log.c and http_metrics.c: finish hooks. */
 void access_log_hook(struct request *req);
 void http_metrics_hook(struct request *req);
