@@ -27,9 +27,9 @@
 #include "providers/transport.h"
 #include "storage/budget.h"
 #include "storage/dbversion.h"
+#include "storage/idempotency.h"
 #include "storage/limiter.h"
 #include "storage/pg.h"
-#include "storage/idempotency.h"
 #include "storage/redis.h"
 
 #include <signal.h>
