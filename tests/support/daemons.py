@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 running = []  # daemons with a process; ended with the interpreter at the latest
@@ -172,3 +173,15 @@ class Daemon:
 def end_all():
     for daemon in list(running):
         daemon.remove()
+
+
+def on_term(signo, _):
+    """The runner's time is up: Python would go without its exit handlers."""
+    end_all()
+    signal.signal(signo, signal.SIG_DFL)
+    os.kill(os.getpid(), signo)
+
+
+if threading.current_thread() is threading.main_thread() \
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    signal.signal(signal.SIGTERM, on_term)

@@ -27,7 +27,7 @@ USER = PASSWORD = DATABASE = "assistant"
 NULL = "\x1d"
 SETTINGS = {
     "listen_addresses": "127.0.0.1", "fsync": "off", "full_page_writes": "off",
-    "shared_buffers": "32MB", "max_connections": 100, "jit": "off",
+    "shared_buffers": "32MB", "max_connections": 300, "jit": "off",
     "password_encryption": "scram-sha-256", "wal_level": "minimal", "max_wal_senders": 0,
     "log_timezone": "UTC", "timezone": "UTC", "max_wal_size": "256MB", "autovacuum_naptime": "60s",
     "lc_messages": "C",
