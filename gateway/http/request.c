@@ -12,6 +12,8 @@
 
 #include "gateway/core/metrics.h"
 #include "gateway/http/conn.h"
+#include "gateway/http/encoding.h"
+#include "gateway/http/etag.h"
 #include "gateway/http/problem.h"
 #include "gateway/http/stream.h"
 #include "gateway/http/tap.h"
@@ -220,6 +222,32 @@ bool request_set_header(struct request *req, const char *name, struct slice valu
     return true;
 }
 
+static bool list_holds(struct slice list, const char *field)
+{
+    while (list.n) {
+        size_t n = slice_find(list, ',');
+
+        if (slice_is_nocase(slice_trim(slice_of(list.p, n)), field))
+            return true;
+        list = slice_from(list, n < list.n ? n + 1 : n);
+    }
+    return false;
+}
+
+void request_vary(struct request *req, const char *field)
+{
+    struct slice now = SLICE_NONE;
+
+    for (unsigned i = 0; i < req->n_out; i++)
+        if (slice_is_nocase(req->out[i].name, "Vary"))
+            now = req->out[i].value;
+    if (!now.n)
+        request_set_header(req, "Vary", slice_cstr(field));
+    else if (!list_holds(now, field) && !slice_is(now, "*"))
+        request_set_header(req, "Vary",
+                           arena_printf(req->arena, "%.*s, %s", (int)now.n, now.p, field));
+}
+
 void request_note(struct request *req, const char *key, struct slice value)
 {
     unsigned max = sizeof(req->note) / sizeof(req->note[0]), i = 0;
@@ -375,7 +403,7 @@ void request_reply(struct request *req, int status, struct slice type, struct sl
 {
     struct iovec iov[2];
     struct slice head;
-    bool with_body = response_has_body(req, status) && body.n;
+    bool gzip, with_body;
 
     if (req->replied)
         return;
@@ -389,6 +417,14 @@ void request_reply(struct request *req, int status, struct slice type, struct sl
         return;
     }
     req->on_abort = NULL;
+    gzip = encoding_choose(req, type, body.n);
+    if (etag_check(req, status, type, body)) {
+        status = 304;
+        body = SLICE_NONE;
+    }
+    if (gzip)
+        body = encoding_gzip(req, body);
+    with_body = response_has_body(req, status) && body.n;
     head = response_head(req, status, type, (int64_t)body.n);
     if (!head.n) {
         conn_doom(req->conn);

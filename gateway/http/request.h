@@ -141,6 +141,9 @@ struct slice request_query(const struct request *req, const char *name, enum gw_
  * characters are refused (the header is left out and false returned). The value is copied. */
 bool request_set_header(struct request *req, const char *name, struct slice value);
 
+/* Adds a field's name to the answer's Vary, once. */
+void request_vary(struct request *req, const char *field);
+
 /* Adds a field to the request's log line; copied. */
 void request_note(struct request *req, const char *key, struct slice value);
 
@@ -179,7 +182,8 @@ void request_finish(struct request *req, enum gw_err err, struct slice body);
 void request_fail(struct request *req, enum gw_err err, const struct error_detail *detail);
 
 /* Answers any status with a body of the given type; empty `type` = no Content-Type. Headers set
- * before go along. HEAD, 204 and 304 are dealt with here. */
+ * before go along. HEAD, 204 and 304 are dealt with here, and so are gzip (encoding.h) and
+ * If-None-Match (etag.h) of JSON answers. */
 void request_reply(struct request *req, int status, struct slice type, struct slice body);
 
 /* The reply of a slow flow is due by then: deadline minus now, 0 when past. */

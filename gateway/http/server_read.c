@@ -21,6 +21,7 @@
 
 #include "gateway/core/metrics.h"
 #include "gateway/http/chain.h"
+#include "gateway/http/encoding.h"
 #include "gateway/http/router.h"
 #include "gateway/http/server.h"
 
@@ -114,15 +115,6 @@ static bool admit_load(struct http_conn *c)
     return false;
 }
 
-static bool is_json(struct slice type)
-{
-    size_t semi = slice_find(type, ';');
-
-    type = slice_trim(slice_of(type.p, semi));
-    return slice_is_nocase(type, "application/json") ||
-           (type.n > 5 && slice_is_nocase(slice_from(type, type.n - 5), "+json"));
-}
-
 static bool has_prefix_nocase(struct slice s, const char *prefix)
 {
     size_t n = strlen(prefix);
@@ -140,7 +132,7 @@ static bool type_fits(const struct request *req)
     switch (req->route->body) {
     case BODY_JSON:
     case BODY_CHAT:
-        return is_json(type);
+        return encoding_is_json(type);
     case BODY_UPLOAD:
         return has_prefix_nocase(type, "multipart/form-data");
     case BODY_NONE:

@@ -12,7 +12,8 @@ static const char exposed_headers[] =
     "X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, "
     "X-Postern-Provider, X-Postern-Model, X-Postern-Attempts, X-Postern-Fallback-Index, "
     "X-Postern-Overhead-Us, X-Postern-Cost-Usd, X-Postern-Dropped, "
-    "X-Postern-Error-Source, X-Cache, Idempotency-Replayed, Link, X-Total-Count, Deprecation, "
+    "X-Postern-Error-Source, X-Cache, Idempotency-Replayed, ETag, Link, X-Total-Count, "
+    "Deprecation, "
     "Sunset";
 
 enum origin_verdict { ORIGIN_REFUSED, ORIGIN_LISTED, ORIGIN_ANY };
@@ -40,7 +41,7 @@ void cors_hook(struct request *req)
 
     if (!origin.p)
         return;
-    request_set_header(req, "Vary", SLICE("Origin"));
+    request_vary(req, "Origin");
     v = origin_check(req, origin);
     if (v == ORIGIN_REFUSED)
         return;
