@@ -19,6 +19,7 @@
 #include "gateway/http/router.h"
 #include "gateway/http/server.h"
 #include "gateway/middleware/middleware.h"
+#include "gateway/wiring.h"
 #include "handlers/admit.h"
 #include "handlers/health.h"
 #include "handlers/routes.h"
@@ -462,6 +463,7 @@ static const struct subsystem {
     {"transport", start_transport, transport_deinit},
     {"provider", start_provider, provider_deinit},
     {"redis", redis_init, redis_deinit},
+    {"circuits", wiring_start_circuits, wiring_stop_circuits},
     {"schema", start_schema, dbversion_deinit},
     {"budget", start_budget, budget_deinit},
     {"idempotency", idempotency_init, idempotency_deinit},

@@ -265,6 +265,7 @@ void provider_each(void (*fn)(const struct provider_status *s, void *arg), void 
             .n_opened = b->n_opened,
             .opened_ago_us = open && now > b->opened_us ? now - b->opened_us : 0,
             .retry_in_us = breaker_retry_in_us(b, &s->config, now),
+            .recovery_us = s->config.recovery_us,
             .latency_us = select_ewma_value(&s->latency, now),
         };
 
@@ -290,6 +291,8 @@ bool provider_reset(struct slice name)
         return false;
     if (breaker_reset(&s->breaker))
         state_changed(s, true);
+    else if (sharing.changed) /* open elsewhere, perhaps */
+        sharing.changed(s->name, BREAKER_CLOSED, 0);
     return true;
 }
 

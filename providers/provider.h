@@ -111,12 +111,13 @@ struct provider_status {
     unsigned failures, in_flight;
     uint64_t n_success, n_failure, n_rejected, n_opened;
     uint64_t opened_ago_us, retry_in_us; /* 0 unless open */
+    uint64_t recovery_us;                /* how long an open circuit waits */
     double latency_us;                   /* peak EWMA of the time to first byte, 0 = unknown */
 };
 
 /* Calls fn for each provider known, in the registry's order. */
 void provider_each(void (*fn)(const struct provider_status *s, void *arg), void *arg);
-/* Closes a circuit; false when there is no such provider. */
+/* Closes a circuit, also where it is shared; false when there is no such provider. */
 bool provider_reset(struct slice name);
 
 /* Sharing of breaker states between processes (storage wires Redis in through this). All may be
