@@ -1,6 +1,7 @@
 """Rate limits that hold across workers and instances: one Lua script in Redis, exact whoever counts;
 each process's own buckets while Redis is away (SPEC 4 and 6)."""
 
+import signal
 import threading
 
 import pytest
@@ -83,6 +84,22 @@ def test_a_listed_route_has_a_limit_of_its_own(redis):
         assert answer.headers["ratelimit-policy"] == '"GET /api/v1/models";q=1;w=60'
         assert ask_many([gw], 20, path="/v1/models") == {200: 3, 429: 17}
         assert redis.keys("rl:*") == ["rl:GET /api/v1/models:{master}", "rl:default:{master}"]
+
+
+def test_a_list_that_changes_with_sighup_counts_from_the_next_request(redis):
+    with limited(redis, 3, endpoints='["GET /api/v1/models=1/2"]') as gw:
+        in_use(gw)
+        assert ask_many([gw], 9) == {200: 2, 429: 7}
+        gw.conf["rate_limits.yaml"]["endpoints"] = '["GET /api/v1/models=1/6"]'
+        gw.write_conf()
+        gw.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: gw.get("/api/v1/health").json["config_generation"] == 2, "the new configuration")
+        assert ask_many([gw], 9) == {200: 4, 429: 5}
+        gw.conf["rate_limits.yaml"]["endpoints"] = '["GET /api/v1/models=6"]'
+        gw.write_conf()
+        gw.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: gw.metrics().get('config_reloads_total{outcome="refused"}') == 1, "the refusal")
+        assert gw.get("/v1/models").status == 200
 
 
 def test_wrong_and_unknown_routes_in_the_list_are_told(redis):

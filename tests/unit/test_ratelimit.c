@@ -4,6 +4,8 @@
  */
 #include "tests/unit/middleware_harness.h"
 
+#include "storage/principal.h"
+
 #define MINUTE_US 60000000u
 #define MAX_BUCKETS 65536u
 
@@ -294,6 +296,84 @@ static void test_new_limits_count_from_the_next_request(void **state)
     assert_int_equal(passed_of(20, RATE_AI, "a", "1.1.1.1"), 5);
 }
 
+/* --- keys with a rate of their own, routes with a limit of their own ---------------------------
+ */
+
+static bool ask_as_key(int64_t per_minute, const char **ret_policy)
+{
+    static char policy[128];
+    struct principal key = {.kind = PRINCIPAL_KEY, .requests_per_minute = per_minute};
+    struct route route = route_of(RATE_AI);
+    struct request *req = request_of(&route);
+    bool next;
+
+    req->who.subject = SLICE("key:pk-1");
+    req->principal = &key;
+    next = passes(req);
+    snprintf(policy, sizeof(policy), "%s", out_header(req, "RateLimit-Policy"));
+    *ret_policy = policy;
+    req->principal = NULL;
+    drop(req);
+    return next;
+}
+
+static void test_a_key_has_its_own_limit_besides_its_class(void **state)
+{
+    const char *policy = "";
+
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(ask_as_key(3, &policy));
+        assert_string_equal(policy, "\"key\";q=3;w=60");
+    }
+    assert_false(ask_as_key(3, &policy));
+    assert_string_equal(policy, "\"key\";q=3;w=60");
+    assert_int_equal(passed_of(20, RATE_AI, "key:pk-1", "1.1.1.1"),
+                     7); /* what the class has left */
+}
+
+static void test_a_key_that_may_more_than_its_class_is_limited_by_the_class(void **state)
+{
+    const char *policy = "";
+
+    for (unsigned i = 0; i < 10; i++)
+        assert_true(ask_as_key(1000, &policy));
+    assert_string_equal(policy, "\"ai\";q=60;w=60");
+    assert_false(ask_as_key(1000, &policy));
+}
+
+static unsigned passed_on(unsigned n, const struct route *route)
+{
+    unsigned passed = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct request *req = request_of(route);
+
+        passed += passes(req);
+        drop(req);
+    }
+    return passed;
+}
+
+static void test_a_listed_route_has_a_bucket_of_its_own_and_its_alias_the_same(void **state)
+{
+    static const struct slice list[] = {{"GET /a=1/4", 10}, {"POST /b/{id}=1/2", 16}};
+    static const struct slice later[] = {{"GET /a=1/6", 10}};
+    const struct route a = {.method = HTTP_GET, .path = "/a", .rate = RATE_AI};
+    const struct route post = {.method = HTTP_POST, .path = "/a", .rate = RATE_AI};
+    const struct route b = {.method = HTTP_POST, .path = "/b/{id}", .rate = RATE_AI};
+    const struct route alias = {
+        .method = HTTP_GET, .path = "/old", .successor = "/a", .rate = RATE_AI};
+
+    conf->rate_overrides = list_of(list, 2);
+    assert_int_equal(passed_on(3, &a), 3);
+    assert_int_equal(passed_on(9, &alias), 1);
+    assert_int_equal(passed_on(9, &b), 2);
+    assert_int_equal(passed_on(20, &post), 10);
+    conf->rate_overrides = list_of(later, 1);
+    assert_int_equal(passed_on(9, &a), 2);
+    assert_int_equal(passed_on(9, &b), 0); /* of its class again, which is used up */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +393,9 @@ int main(void)
         T(test_long_subjects_are_told_apart_by_their_first_72_bytes),
         T(test_the_table_is_bounded_and_forgets_the_quietest),
         T(test_new_limits_count_from_the_next_request),
+        T(test_a_key_has_its_own_limit_besides_its_class),
+        T(test_a_key_that_may_more_than_its_class_is_limited_by_the_class),
+        T(test_a_listed_route_has_a_bucket_of_its_own_and_its_alias_the_same),
     };
 
     return cmocka_run_group_tests(tests, enter_group, leave_group);
