@@ -1,5 +1,6 @@
 """Idempotency-Key through the real program: one run for each key, in process and over Redis."""
 import concurrent.futures
+import random
 import threading
 
 import pytest
@@ -40,11 +41,24 @@ def wait_kept(redis, n=1):
     wait_until(lambda: sum(redis.call("PTTL", k) > 60000 for k in redis.keys("idem:*")) == n, "kept")
 
 
+@pytest.fixture
+def make_shared(make_gateway):
+    """Starts gateways that use a Redis, and wait for it however busy the machine is."""
+    def start(redis, workers=1, **keys):
+        conf = {"storage_config.yaml": {"redis.timeout_ms": 20000, "redis.connect_timeout_ms": 20000}}
+        if keys:
+            conf["gateway.yaml"] = {"idempotency." + k: v for k, v in keys.items()}
+        gw = make_gateway(redis=redis, env={"API_WORKERS": str(workers)}, conf=conf)
+        wait_until(lambda: gw.metrics()["redis_up"] == workers, "Redis to be in use")
+        return gw
+    return start
+
+
 @pytest.fixture(params=["in process", "redis"])
 def gw(request, make_gateway):
     """A gateway without and with Redis."""
     if request.param == "redis":
-        return make_gateway(redis=request.getfixturevalue("redis"))
+        return request.getfixturevalue("make_shared")(request.getfixturevalue("redis"))
     return make_gateway()
 
 
@@ -164,8 +178,8 @@ def test_a_stream_that_fails_in_the_middle_releases_the_key(gw, standin):
     assert not replayed(again) and again.events()[-1][1] == "[DONE]"
 
 
-def test_an_answer_too_large_to_be_kept_is_not_run_again(make_gateway, redis, standin):
-    gw = make_gateway(redis=redis, conf={"gateway.yaml": {"idempotency.max_body_kb": 1}})
+def test_an_answer_too_large_to_be_kept_is_not_run_again(make_shared, redis, standin):
+    gw = make_shared(redis, max_body_kb=1)
     model = MODEL + "~chunks=40,size=100"
     assert len(ask(gw, "k-big", model=model).body) > 4000
     again = ask(gw, "k-big", model=model)
@@ -176,8 +190,8 @@ def test_an_answer_too_large_to_be_kept_is_not_run_again(make_gateway, redis, st
     assert runs(standin) == 2
 
 
-def test_an_outcome_is_kept_for_the_configured_time(make_gateway, redis):
-    gw = make_gateway(redis=redis, conf={"gateway.yaml": {"idempotency.ttl_h": 2}})
+def test_an_outcome_is_kept_for_the_configured_time(make_shared, redis):
+    gw = make_shared(redis, ttl_h=2)
     ask(gw, "k-ttl")
     wait_kept(redis)
     name, = redis.keys("idem:*")
@@ -185,8 +199,8 @@ def test_an_outcome_is_kept_for_the_configured_time(make_gateway, redis):
     assert 7000000 < redis.call("PTTL", name) <= 7200000
 
 
-def test_no_secret_and_no_prompt_stands_in_the_names(make_gateway, redis):
-    gw = make_gateway(redis=redis)
+def test_no_secret_and_no_prompt_stands_in_the_names(make_shared, redis):
+    gw = make_shared(redis)
     ask(gw, "k-secret", text="the prompt")
     for name in redis.keys("idem:*"):
         assert MASTER_KEY not in name and "the prompt" not in name
@@ -214,8 +228,8 @@ def test_a_hundred_duplicates_at_once_are_one_run(gw, standin):
     assert runs(standin) == 1
 
 
-def test_a_hundred_duplicates_over_two_workers_and_redis_are_one_run(make_gateway, redis, standin):
-    gw = make_gateway(redis=redis, env={"API_WORKERS": "2"})
+def test_a_hundred_duplicates_over_two_workers_and_redis_are_one_run(make_shared, redis, standin):
+    gw = make_shared(redis, workers=2)
     answers = at_once(100, lambda i: ask(gw, "k-w", model=MODEL + "~delay_ms=500"))
     assert {a.status for a in answers} <= {200, 409}
     busy = [a for a in answers if a.status == 409]
@@ -226,8 +240,8 @@ def test_a_hundred_duplicates_over_two_workers_and_redis_are_one_run(make_gatewa
     assert runs(standin) == 1
 
 
-def test_two_gateways_share_outcomes(make_gateway, redis, standin):
-    blue, green = make_gateway(redis=redis), make_gateway(redis=redis)
+def test_two_gateways_share_outcomes(make_shared, redis, standin):
+    blue, green = make_shared(redis), make_shared(redis)
     first = ask(blue, "k-2gw")
     wait_kept(redis)
     second = ask(green, "k-2gw")
@@ -236,8 +250,8 @@ def test_two_gateways_share_outcomes(make_gateway, redis, standin):
     assert runs(standin) == 1
 
 
-def test_a_duplicate_in_another_process_is_told_to_come_again(make_gateway, redis, standin):
-    blue, green = make_gateway(redis=redis), make_gateway(redis=redis)
+def test_a_duplicate_in_another_process_is_told_to_come_again(make_shared, redis, standin):
+    blue, green = make_shared(redis), make_shared(redis)
     with Raw(blue.port) as raw:
         raw.send(raw_chat("k-busy", MODEL + "~delay_ms=1500"))
         standin.wait_for(lambda calls: len(calls) == 1)
@@ -328,37 +342,72 @@ def test_the_first_may_leave_while_others_wait(gw, standin):
     assert runs(standin) == 1
 
 
+def leave_at_random(gw, rng, key, stream):
+    """Asks, and leaves after a random number of bytes of the answer, or before the first."""
+    with gw.connect() as s:
+        s.settimeout(rng.choice([0.001, 0.01, 0.05, 0.2, 5]))
+        s.sendall(raw_chat(key, MODEL + "~delay_ms=30,gap_ms=10", stream=stream))
+        try:
+            for _ in range(rng.randrange(4)):
+                s.recv(100)
+        except TimeoutError:
+            pass
+
+
+def test_check_070_however_clients_come_and_go_a_key_is_run_once(make_shared, redis, standin):
+    gw = make_shared(redis, workers=2)
+    keys = ["random-%d" % i for i in range(24)]
+
+    def client(i):
+        rng = random.Random(i)
+        for key in rng.sample(keys, len(keys)):
+            leave_at_random(gw, rng, key, stream=keys.index(key) % 2 == 1)
+
+    at_once(12, client)
+    gw.wait_idle()
+    wait_until(lambda: redis.keys("idem:*") == [] or
+               all(redis.call("PTTL", k) > 60000 for k in redis.keys("idem:*")), "all to be over")
+    assert 0 < runs(standin) <= len(keys)
+    before = runs(standin)
+    kept = {name.rsplit(":", 1)[1] for name in redis.keys("idem:*")}
+    assert len(kept) == before
+    for key in kept:
+        answer = ask(gw, key, model=MODEL + "~delay_ms=30,gap_ms=10", stream=keys.index(key) % 2 == 1)
+        assert replayed(answer) or answer.status == 409, answer.text
+    assert runs(standin) == before
+
+
 # --- restarts and a Redis that fails ---------------------------------------------------------------
 
-def test_an_outcome_survives_a_restart(make_gateway, redis, standin):
-    first = ask(make_gateway(redis=redis), "k-restart")
+def test_an_outcome_survives_a_restart(make_shared, redis, standin):
+    first = ask(make_shared(redis), "k-restart")
     wait_kept(redis)
-    gw = make_gateway(redis=redis)
+    gw = make_shared(redis)
     second = ask(gw, "k-restart")
     assert replayed(second) and second.body == first.body
     assert runs(standin) == 1
 
 
-def test_stopping_waits_for_what_outlived_its_client(make_gateway, redis, standin):
+def test_stopping_waits_for_what_outlived_its_client(make_shared, redis, standin):
     model = MODEL + "~delay_ms=1000"
-    gw = make_gateway(redis=redis)
+    gw = make_shared(redis)
     leave(gw, raw_chat("k-stop", model), standin)
-    wait_until(lambda: gw.metrics().get("connections", 1) <= 1, "the client is gone")
+    wait_until(lambda: gw.metrics()["http_connections"] == 1, "the client is gone")
     assert gw.stop() == 0
-    answer = ask(make_gateway(redis=redis), "k-stop", model=model)
+    answer = ask(make_shared(redis), "k-stop", model=model)
     assert replayed(answer)
     assert runs(standin) == 1
 
 
-def test_a_process_that_died_leaves_a_mark_that_ends_by_itself(make_gateway, redis, standin):
+def test_a_process_that_died_leaves_a_mark_that_ends_by_itself(make_shared, redis, standin):
     model = MODEL + "~delay_ms=20000"
-    gw = make_gateway(redis=redis)
+    gw = make_shared(redis)
     leave(gw, raw_chat("k-died", model), standin)
     gw.kill()
     gw.process = None
     name, = redis.keys("idem:*")
     assert 0 < redis.call("PTTL", name) <= 30000
-    other = make_gateway(redis=redis)
+    other = make_shared(redis)
     assert ask(other, "k-died", model=model).status == 409
     redis.call("PEXPIRE", name, 1)
     wait_until(lambda: not redis.keys("idem:*"), "the mark is gone")
@@ -379,23 +428,23 @@ def test_without_redis_the_process_keeps_outcomes_itself(make_gateway, make_redi
 
 
 @pytest.mark.parametrize("value", ["", "x", "D" + "x" * 80, "R" + "x" * 10])
-def test_garbage_in_redis_is_nobodys_use(make_gateway, redis, standin, value):
-    gw = make_gateway(redis=redis)
+def test_garbage_in_redis_is_nobodys_use(make_shared, redis, standin, value):
+    gw = make_shared(redis)
     ask(gw, "k-garbage")
     wait_kept(redis)
     name, = redis.keys("idem:*")
     redis.call("SET", name, value)
-    other = make_gateway(redis=redis)
+    other = make_shared(redis)
     answer = ask(other, "k-garbage")
     assert answer.status == 200 and not replayed(answer)
 
 
-def test_a_key_of_another_type_in_redis_is_no_failure(make_gateway, redis, standin):
-    gw = make_gateway(redis=redis)
+def test_a_key_of_another_type_in_redis_is_no_failure(make_shared, redis, standin):
+    gw = make_shared(redis)
     ask(gw, "k-type")
     wait_kept(redis)
     name, = redis.keys("idem:*")
     redis.call("DEL", name)
     redis.call("LPUSH", name, "x")
-    other = make_gateway(redis=redis)
+    other = make_shared(redis)
     assert ask(other, "k-type").status == 200
