@@ -23,6 +23,8 @@ static char path[64];
 static int listener = -1, peer = -1;
 static struct event *tick;
 
+#define KEPT (1u << 20) /* bytes of the write buffer */
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 }
@@ -434,6 +436,37 @@ static void test_check_079_an_answer_to_a_command_that_was_not_sent_is_a_surplus
     assert_false(redis_up());
 }
 
+static unsigned descriptors(void)
+{
+    unsigned n = 0;
+
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+static void test_nothing_is_left_of_a_thousand_connections(void **st)
+{
+    struct waiter w = {0};
+    unsigned had;
+
+    begin_up();
+    had = descriptors();
+    for (unsigned i = 0; i < 1000; i++) {
+        w.dones = 0;
+        assert_true(get(&w, "k"));
+        heard();
+        say(i % 2 ? "!\r\n" : "$9\r\nhalf");
+        if (i % 2 == 0)
+            shutdown(peer, SHUT_RDWR);
+        wait_for(&w);
+        up_again();
+    }
+    assert_int_equal(descriptors(), had);
+    assert_int_equal(in_flight, 0);
+    assert_true(redis_link.out.cap <= KEPT);
+}
+
 static void test_half_an_answer_is_waited_for_until_the_deadline(void **st)
 {
     struct waiter a = {0};
@@ -611,6 +644,7 @@ int main(void)
         CASE(test_check_075_a_lost_connection_tells_every_waiter_once),
         CASE(test_check_079_what_is_no_answer_ends_the_connection),
         CASE(test_check_079_an_answer_to_a_command_that_was_not_sent_is_a_surplus_one),
+        CASE(test_nothing_is_left_of_a_thousand_connections),
         CASE(test_half_an_answer_is_waited_for_until_the_deadline),
         CASE(test_check_077_error_replies_are_sorted),
         CASE(test_a_script_is_loaded_once_a_connection_and_again_when_forgotten),
@@ -620,6 +654,7 @@ int main(void)
         CASE(test_a_name_is_looked_up_in_the_pool),
     };
 
+    log_set_level(NULL, LVL_ERROR);
     if (metrics_init(1))
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
