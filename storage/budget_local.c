@@ -11,12 +11,15 @@
 #include "storage/budget_private.h"
 
 #include "gateway/core/loop.h"
+#include "storage/pg.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define BUCKETS 4096u
 #define PERIODS 2u
+#define SWEEP_BUCKETS 64u
+#define IDLE_US 3600000000u
 
 struct account_period {
     bool used; /* the slot holds a period */
@@ -31,9 +34,12 @@ struct account {
     enum budget_period kind;
     struct account_period periods[PERIODS];
     uint64_t tat_us; /* token rate: when its minute is whole again (GCRA) */
+    uint64_t used_us;
+    struct budget_hold *owed; /* budget_owed.c's */
 };
 
 static struct account **accounts;
+static unsigned swept; /* next bucket to look at */
 
 /* --- the table ------------------------------------------------------------------------------ */
 
@@ -108,6 +114,8 @@ static struct account_period *period_of(const struct budget_hold *h, unsigned i)
     struct account *a = account_of(h->scopes[i].id);
     struct account_period *p = period_find(a, h, i);
 
+    if (a)
+        a->used_us = loop_now_us();
     if (p || !a)
         return p;
     if (a->kind != h->scopes[i].period)
@@ -267,14 +275,47 @@ void budget_local_release(struct budget_hold *h)
     h->is_held = false;
 }
 
-void budget_local_spend(const struct budget_hold *h)
+void budget_local_spend(const struct budget_hold *h, unsigned scope)
 {
-    for (unsigned i = 0; i < h->n; i++) {
-        struct account_period *p = period_find(account_find(h->scopes[i].id), h, i);
+    struct account_period *p = period_find(account_find(h->scopes[scope].id), h, scope);
 
-        if (!p)
-            continue;
-        budget_tell_shares(&h->scopes[i], p->spent, p->spent + h->spent);
-        p->spent += h->spent;
+    if (!p)
+        return;
+    budget_tell_shares(&h->scopes[scope], p->spent, p->spent + h->spent);
+    p->spent += h->spent;
+}
+
+struct budget_hold **budget_local_owed(const struct budget_hold *h)
+{
+    struct account *a = account_find(h->scopes[0].id);
+
+    return a ? &a->owed : NULL;
+}
+
+/* --- forgetting ----------------------------------------------------------------------------- */
+
+static bool is_idle(const struct account *a)
+{
+    for (unsigned k = 0; k < PERIODS; k++)
+        if (a->periods[k].used && a->periods[k].held)
+            return false;
+    return !a->owed && loop_now_us() - a->used_us > IDLE_US;
+}
+
+void budget_local_sweep(void)
+{
+    if (!accounts || !pg_enabled())
+        return;
+    for (unsigned n = 0; n < SWEEP_BUCKETS; n++) {
+        struct account **at = &accounts[swept++ % BUCKETS], *a;
+
+        while ((a = *at)) {
+            if (!is_idle(a)) {
+                at = &a->next;
+                continue;
+            }
+            *at = a->next;
+            free(a);
+        }
     }
 }

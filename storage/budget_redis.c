@@ -1,0 +1,410 @@
+/*
+ * budget_redis.c - the counters all processes share, and the scripts that change them.
+ *
+ *     budget:{<tag>}:<scope>:<period><begin>:sum    hash: spent, held
+ *     budget:{<tag>}:<scope>:<period><begin>:due    sorted set: hold -> when it is given back (ms)
+ *     budget:{<tag>}:<scope>:<period><begin>:holds  hash: hold -> amount
+ *     budget:{<tag>}:<scope>:rate                   when the minute of tokens is whole again (us)
+ *     budget:{<tag>}:done:<hold>                    settled, so that a second time does nothing
+ *
+ * All keys of a request share the hash tag (the team's id, without a team the key's), so that a
+ * cluster keeps them in one place. The period's beginning is part of the name: a new period needs
+ * no job. Times inside are Redis' own. Lua's numbers are doubles; amounts stay below 2^53.
+ */
+#include "storage/budget_private.h"
+
+#include "gateway/core/loop.h"
+#include "storage/redis.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS_PER_SCOPE 4u
+#define MAX_KEYS (KEYS_PER_SCOPE * BUDGET_MAX_SCOPES + 1)
+#define MAX_ARGS 16u
+#define KEY_BYTES 192u
+#define NUMBER_BYTES 24u
+#define DAY_S 86400
+#define TOTAL_TTL_S (400 * (int64_t)DAY_S) /* of a budget that never resets and nobody uses */
+#define DONE_TTL_MS 3600000                /* an outcome may be unknown this long */
+
+/* KEYS: sum, due, holds, rate of each scope. ARGV: hold, its life (ms), cost, may sums be made;
+ * of each scope: limit, tokens a minute, tokens of the call, life of the sums (ms), least spent.
+ *
+ * Answers {"ok", of each scope: spent, held, tokens left}, {"absent"} when a sum is not there and
+ * may not be made, {"money", scope, spent, held} or {"rate", scope, tokens left, wait (us)}.
+ *
+ * `least` is what the asking process knows to be spent: a sum that was lost (FLUSHALL) and made
+ * anew from old knowledge rises with each process that knows more. */
+static struct redis_script reserve_script = {
+    .name = "budget_reserve",
+    .text =
+        "local id, cost, create = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1'\n"
+        "local t = redis.call('TIME')\n"
+        "local now = t[1] * 1000000 + t[2]\n"
+        "local now_ms = math.floor(now / 1000)\n"
+        "local minute = 60000000\n"
+        "local scopes = {}\n"
+        "for i = 1, #KEYS / 4 do\n"
+        "  local k, a = 4 * (i - 1), 4 + 5 * (i - 1)\n"
+        "  local s = {sum = KEYS[k + 1], due = KEYS[k + 2], holds = KEYS[k + 3], rate = KEYS[k + "
+        "4],\n"
+        "    limit = tonumber(ARGV[a + 1]), tpm = tonumber(ARGV[a + 2]),\n"
+        "    tokens = tonumber(ARGV[a + 3]), ttl = ARGV[a + 4], least = ARGV[a + 5]}\n"
+        "  scopes[i] = s\n"
+        "  if s.limit >= 0 then\n"
+        "    local spent = redis.call('HGET', s.sum, 'spent')\n"
+        "    if not spent then\n"
+        "      if not create then return {'absent'} end\n"
+        "      redis.call('DEL', s.sum)\n"
+        "      redis.call('HSET', s.sum, 'spent', s.least)\n"
+        "      for _, amount in ipairs(redis.call('HVALS', s.holds)) do\n"
+        "        redis.call('HINCRBY', s.sum, 'held', amount)\n"
+        "      end\n"
+        "      spent = s.least\n"
+        "    elseif tonumber(s.least) > tonumber(spent) then\n"
+        "      redis.call('HSET', s.sum, 'spent', s.least)\n"
+        "      spent = s.least\n"
+        "    end\n"
+        "    local dead = redis.call('ZRANGEBYSCORE', s.due, '-inf', now_ms, 'LIMIT', 0, 100)\n"
+        "    for _, old in ipairs(dead) do\n"
+        "      local amount = redis.call('HGET', s.holds, old)\n"
+        "      if amount and amount ~= '0' then\n"
+        "        redis.call('HINCRBY', s.sum, 'held', '-' .. amount)\n"
+        "      end\n"
+        "      redis.call('HDEL', s.holds, old)\n"
+        "      redis.call('ZREM', s.due, old)\n"
+        "    end\n"
+        "    s.spent, s.held = spent, redis.call('HGET', s.sum, 'held') or '0'\n"
+        "  end\n"
+        "end\n"
+        "for i, s in ipairs(scopes) do\n"
+        "  if s.limit >= 0 and tonumber(s.spent) + tonumber(s.held) + cost > s.limit then\n"
+        "    return {'money', i - 1, s.spent, s.held}\n"
+        "  end\n"
+        "end\n"
+        "for i, s in ipairs(scopes) do\n"
+        "  if s.tpm > 0 then\n"
+        "    local tat = tonumber(redis.call('GET', s.rate) or 0) or 0\n"
+        "    if not (tat > now) then tat = now end\n"
+        "    if tat > now + 10 * minute then tat = now + 10 * minute end\n"
+        "    s.tat = tat + s.tokens * minute / s.tpm\n"
+        "    if s.tat > now + minute then\n"
+        "      local left = math.floor((minute - (tat - now)) * s.tpm / minute)\n"
+        "      return {'rate', i - 1, left > 0 and left or 0, math.ceil(s.tat - now - minute)}\n"
+        "    end\n"
+        "  end\n"
+        "end\n"
+        "local out = {'ok'}\n"
+        "for i, s in ipairs(scopes) do\n"
+        "  local held, left = 0, 0\n"
+        "  if s.limit >= 0 then\n"
+        "    held = redis.call('HINCRBY', s.sum, 'held', ARGV[3])\n"
+        "    redis.call('HSET', s.holds, id, ARGV[3])\n"
+        "    redis.call('ZADD', s.due, now_ms + tonumber(ARGV[2]), id)\n"
+        "    for _, key in ipairs({s.sum, s.due, s.holds}) do\n"
+        "      redis.call('PEXPIRE', key, s.ttl)\n"
+        "    end\n"
+        "  end\n"
+        "  if s.tpm > 0 then\n"
+        "    redis.call('SET', s.rate, string.format('%.0f', s.tat), 'PX', 660000)\n"
+        "    left = math.floor((minute - (s.tat - now)) * s.tpm / minute)\n"
+        "  end\n"
+        "  out[#out + 1] = s.spent or '0'\n"
+        "  out[#out + 1] = held\n"
+        "  out[#out + 1] = left\n"
+        "end\n"
+        "return out\n",
+};
+
+/* KEYS as above, and the mark of what is settled. ARGV: hold, cost, life of the mark (ms); of each
+ * scope: tokens a minute, tokens to add (negative: to give back).
+ *
+ * Answers {"ok", of each scope: spent, -1 when its sum is not there}, or {"again"}. A sum that is
+ * not there is left alone: whoever makes it takes this call from the ledger. */
+static struct redis_script settle_script = {
+    .name = "budget_settle",
+    .text = "if not redis.call('SET', KEYS[#KEYS], '', 'NX', 'PX', ARGV[3]) then\n"
+            "  return {'again'}\n"
+            "end\n"
+            "local t = redis.call('TIME')\n"
+            "local now = t[1] * 1000000 + t[2]\n"
+            "local id, out = ARGV[1], {'ok'}\n"
+            "for i = 1, (#KEYS - 1) / 4 do\n"
+            "  local k, a = 4 * (i - 1), 3 + 2 * (i - 1)\n"
+            "  local sum, due, holds, rate = KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], KEYS[k + 4]\n"
+            "  local there = redis.call('HEXISTS', sum, 'spent') == 1\n"
+            "  local amount = redis.call('HGET', holds, id)\n"
+            "  if amount then\n"
+            "    redis.call('HDEL', holds, id)\n"
+            "    redis.call('ZREM', due, id)\n"
+            "    if there and amount ~= '0' then\n"
+            "      redis.call('HINCRBY', sum, 'held', '-' .. amount)\n"
+            "    end\n"
+            "  end\n"
+            "  out[#out + 1] = there and redis.call('HINCRBY', sum, 'spent', ARGV[2]) or -1\n"
+            "  local tpm, tokens = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])\n"
+            "  if tpm > 0 and tokens ~= 0 then\n"
+            "    local tat = tonumber(redis.call('GET', rate) or 0) or 0\n"
+            "    if not (tat > now) then tat = now end\n"
+            "    tat = tat + tokens * 60000000 / tpm\n"
+            "    redis.call('SET', rate, string.format('%.0f', tat > now and tat or now),\n"
+            "               'PX', 660000)\n"
+            "  end\n"
+            "end\n"
+            "return out\n",
+};
+
+/* KEYS: due of each scope. ARGV: hold, its life (ms). */
+static struct redis_script renew_script = {
+    .name = "budget_renew",
+    .text = "local t = redis.call('TIME')\n"
+            "local due = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[2])\n"
+            "for _, key in ipairs(KEYS) do\n"
+            "  redis.call('ZADD', key, 'XX', due, ARGV[1])\n"
+            "end\n"
+            "return 0\n",
+};
+
+/* KEYS: sum of each scope. Answers spent and held of each, -1 when it is not there. */
+static struct redis_script look_script = {
+    .name = "budget_look",
+    .text = "local out = {}\n"
+            "for _, key in ipairs(KEYS) do\n"
+            "  out[#out + 1] = redis.call('HGET', key, 'spent') or -1\n"
+            "  out[#out + 1] = redis.call('HGET', key, 'held') or 0\n"
+            "end\n"
+            "return out\n",
+};
+
+/* --- names and numbers ---------------------------------------------------------------------- */
+
+/* Room for what one script is given. */
+struct call {
+    char text[MAX_KEYS][KEY_BYTES];
+    char number[MAX_ARGS][NUMBER_BYTES];
+    struct slice keys[MAX_KEYS], args[MAX_ARGS];
+    unsigned n_keys, n_args;
+};
+
+static const char *uuid_of(const char *scope)
+{
+    const char *colon = strchr(scope, ':');
+
+    return colon ? colon + 1 : scope;
+}
+
+/* The team's id, without a team the key's: the last scope is the widest. */
+static const char *tag_of(const struct budget_hold *h)
+{
+    return uuid_of(h->scopes[h->n - 1].id);
+}
+
+static void add_key(struct call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void add_key(struct call *c, const char *fmt, ...)
+{
+    char *to = c->text[c->n_keys];
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(to, KEY_BYTES, fmt, ap);
+    va_end(ap);
+    c->keys[c->n_keys++] = slice_of(to, n < (int)KEY_BYTES ? (size_t)n : KEY_BYTES - 1);
+}
+
+static void add_sum_key(struct call *c, const struct budget_hold *h, unsigned i, const char *what)
+{
+    add_key(c, "budget:{%s}:%s:%s%lld:%s", tag_of(h), h->scopes[i].id,
+            budget_period_name(h->scopes[i].period), (long long)h->period[i].begin, what);
+}
+
+static void add_scope_keys(struct call *c, const struct budget_hold *h)
+{
+    for (unsigned i = 0; i < h->n; i++) {
+        add_sum_key(c, h, i, "sum");
+        add_sum_key(c, h, i, "due");
+        add_sum_key(c, h, i, "holds");
+        add_key(c, "budget:{%s}:%s:rate", tag_of(h), h->scopes[i].id);
+    }
+}
+
+static void add_text(struct call *c, struct slice text)
+{
+    c->args[c->n_args++] = text;
+}
+
+static void add_number(struct call *c, int64_t v)
+{
+    char *to = c->number[c->n_args];
+    int n = snprintf(to, NUMBER_BYTES, "%lld", (long long)v);
+
+    add_text(c, slice_of(to, (size_t)n));
+}
+
+/* Sums outlive their period by a day, for calls that are settled late. */
+static int64_t ttl_ms(const struct budget_hold *h, unsigned i)
+{
+    int64_t now = (int64_t)(loop_wall_us() / 1000000u), left = h->period[i].next - now;
+
+    if (h->period[i].next == 0)
+        return TOTAL_TTL_S * 1000;
+    return ((left > 0 ? left : 0) + DAY_S) * 1000;
+}
+
+/* A number of a reply, whatever it came as. */
+static int64_t number_at(const struct redis_value *v, unsigned i)
+{
+    const struct redis_value *it = &v->items[i];
+    char text[NUMBER_BYTES] = "";
+
+    if (it->kind == REDIS_INT)
+        return it->i;
+    if (it->kind != REDIS_STR || it->s.n >= sizeof(text))
+        return 0;
+    memcpy(text, it->s.p, it->s.n);
+    return strtoll(text, NULL, 10);
+}
+
+static bool says(const struct redis_value *v, const char *word, unsigned n)
+{
+    return v && v->kind == REDIS_ARRAY && v->n == n && v->items[0].kind == REDIS_STR &&
+           slice_is(v->items[0].s, word);
+}
+
+/* --- the calls ------------------------------------------------------------------------------ */
+
+struct op *budget_redis_reserve(const struct budget_hold *h, bool create, redis_done done,
+                                void *arg)
+{
+    struct call c = {0};
+
+    add_scope_keys(&c, h);
+    add_text(&c, slice_cstr(h->id));
+    add_number(&c, (int64_t)(h->hold_us / 1000));
+    add_number(&c, h->cost);
+    add_number(&c, create);
+    for (unsigned i = 0; i < h->n; i++) {
+        int64_t least = budget_local_spent(h, i);
+
+        add_number(&c, h->scopes[i].limit_nano_usd);
+        add_number(&c, h->scopes[i].tokens_per_minute);
+        add_number(&c, budget_rate_tokens(&h->scopes[i], h->tokens));
+        add_number(&c, ttl_ms(h, i));
+        add_number(&c, least > 0 ? least : 0);
+    }
+    return redis_eval(&reserve_script, c.keys, c.n_keys, c.args, c.n_args, done, arg);
+}
+
+static bool index_ok(const struct budget_hold *h, const struct redis_value *v)
+{
+    int64_t i = number_at(v, 1);
+
+    return i >= 0 && i < (int64_t)h->n;
+}
+
+static void read_held(struct budget_hold *h, const struct redis_value *v)
+{
+    for (unsigned i = 0; i < h->n; i++) {
+        int64_t spent = number_at(v, 1 + 3 * i), held = number_at(v, 2 + 3 * i);
+
+        if (h->scopes[i].limit_nano_usd >= 0)
+            budget_local_learn(h, i, spent);
+        budget_note_left(h, i, spent, held, number_at(v, 3 + 3 * i));
+    }
+}
+
+enum budget_verdict budget_redis_verdict(struct budget_hold *h, const struct redis_value *v,
+                                         struct budget_refusal *ret)
+{
+    if (says(v, "absent", 1))
+        return BUDGET_ABSENT;
+    if (says(v, "ok", 1 + 3 * h->n)) {
+        read_held(h, v);
+        return BUDGET_HELD;
+    }
+    if (says(v, "money", 4) && index_ok(h, v)) {
+        unsigned i = (unsigned)number_at(v, 1);
+
+        budget_local_learn(h, i, number_at(v, 2));
+        budget_refuse_money(h, i, number_at(v, 2), number_at(v, 3), ret);
+        return BUDGET_NO_MONEY;
+    }
+    if (says(v, "rate", 4) && index_ok(h, v)) {
+        budget_refuse_tokens(h, (unsigned)number_at(v, 1), number_at(v, 2),
+                             (uint64_t)number_at(v, 3), ret);
+        return BUDGET_NO_TOKENS;
+    }
+    return BUDGET_UNKNOWN;
+}
+
+/* Tokens are put right only where Redis has counted them. */
+static int64_t token_change(const struct budget_hold *h, unsigned i)
+{
+    return h->in_redis == IN_REDIS ? h->used - budget_rate_tokens(&h->scopes[i], h->tokens) : 0;
+}
+
+struct op *budget_redis_settle(const struct budget_hold *h, redis_done done, void *arg)
+{
+    struct call c = {0};
+
+    add_scope_keys(&c, h);
+    add_key(&c, "budget:{%s}:done:%s", tag_of(h), h->id);
+    add_text(&c, slice_cstr(h->id));
+    add_number(&c, h->spent);
+    add_number(&c, DONE_TTL_MS);
+    for (unsigned i = 0; i < h->n; i++) {
+        add_number(&c, h->scopes[i].tokens_per_minute);
+        add_number(&c, token_change(h, i));
+    }
+    return redis_eval(&settle_script, c.keys, c.n_keys, c.args, c.n_args, done, arg);
+}
+
+bool budget_redis_settled(const struct budget_hold *h, const struct redis_value *v,
+                          int64_t ret_spent[BUDGET_MAX_SCOPES])
+{
+    if (!says(v, "ok", 1 + h->n))
+        return false;
+    for (unsigned i = 0; i < h->n; i++)
+        ret_spent[i] = number_at(v, 1 + i);
+    return true;
+}
+
+static void on_renewed(enum gw_err err, const struct redis_value *v, void *arg)
+{
+    /* the next time comes before the hold is given back */
+}
+
+void budget_redis_renew(const struct budget_hold *h)
+{
+    struct call c = {0};
+
+    for (unsigned i = 0; i < h->n; i++)
+        add_sum_key(&c, h, i, "due");
+    add_text(&c, slice_cstr(h->id));
+    add_number(&c, (int64_t)(h->hold_us / 1000));
+    (void)redis_eval(&renew_script, c.keys, c.n_keys, c.args, c.n_args, on_renewed, NULL);
+}
+
+struct op *budget_redis_look(const struct budget_hold *h, redis_done done, void *arg)
+{
+    struct call c = {0};
+
+    for (unsigned i = 0; i < h->n; i++)
+        add_sum_key(&c, h, i, "sum");
+    return redis_eval(&look_script, c.keys, c.n_keys, NULL, 0, done, arg);
+}
+
+bool budget_redis_seen(const struct budget_hold *h, const struct redis_value *v,
+                       struct budget_standing *ret)
+{
+    if (!v || v->kind != REDIS_ARRAY || v->n != 2 * h->n)
+        return false;
+    for (unsigned i = 0; i < h->n; i++) {
+        ret[i].spent_nano_usd = number_at(v, 2 * i);
+        ret[i].held_nano_usd = number_at(v, 2 * i + 1);
+    }
+    return true;
+}

@@ -1,0 +1,120 @@
+/*
+ * budget_seed.c - what a period has cost before anybody counted: the daily sums of the ledger in
+ * Postgres.
+ *
+ * One query serves all who ask for the same scope and period; it lives on the heap until its
+ * waiters are told or gone.
+ */
+#include "storage/budget_private.h"
+
+#include "gateway/core/loop.h"
+#include "storage/spend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TIMEOUT_US 2000000u
+
+struct waiter {
+    struct op op; /* first member */
+    LIST_ENTRY(waiter) link;
+    struct seed_query *query;
+    void (*done)(int64_t spent, void *arg);
+    void *arg;
+};
+
+struct seed_query {
+    LIST_ENTRY(seed_query) link;
+    LIST_HEAD(, waiter) waiters;
+    struct budget_scope scope;
+    int64_t begin, next;
+    struct op *op;
+    bool telling; /* off the list; freed when all are told */
+};
+
+static LIST_HEAD(, seed_query) queries = LIST_HEAD_INITIALIZER(queries);
+
+static void on_sum(enum gw_err err, int64_t nano_usd, void *arg);
+
+static void tell(struct seed_query *q, int64_t spent)
+{
+    struct waiter *w;
+
+    LIST_REMOVE(q, link); /* who asks from inside a callback asks anew */
+    q->telling = true;
+    while ((w = LIST_FIRST(&q->waiters))) {
+        void (*done)(int64_t, void *) = w->done;
+        void *arg = w->arg;
+
+        LIST_REMOVE(w, link);
+        free(w);
+        done(spent, arg);
+    }
+    free(q);
+}
+
+static bool query_ask(struct seed_query *q)
+{
+    q->op = spend_of_scope(q->scope.id, q->begin, q->next, loop_now_us() + TIMEOUT_US, on_sum, q);
+    return q->op != NULL;
+}
+
+static void on_sum(enum gw_err err, int64_t nano_usd, void *arg)
+{
+    struct seed_query *q = arg;
+
+    q->op = NULL;
+    tell(q, err ? -1 : nano_usd);
+}
+
+static struct seed_query *query_of(const struct budget_hold *h, unsigned i)
+{
+    const struct budget_scope *s = &h->scopes[i];
+    struct seed_query *q;
+
+    LIST_FOREACH (q, &queries, link)
+        if (strcmp(q->scope.id, s->id) == 0 && q->scope.period == s->period &&
+            q->begin == h->period[i].begin)
+            return q;
+    q = calloc(1, sizeof(*q));
+    if (!q)
+        return NULL;
+    q->scope = *s;
+    q->begin = h->period[i].begin;
+    q->next = h->period[i].next;
+    LIST_INSERT_HEAD(&queries, q, link);
+    if (query_ask(q))
+        return q;
+    LIST_REMOVE(q, link);
+    free(q);
+    return NULL;
+}
+
+static void waiter_cancel(struct op *op)
+{
+    struct waiter *w = (struct waiter *)op;
+    struct seed_query *q = w->query;
+
+    LIST_REMOVE(w, link);
+    free(w);
+    if (q->telling || LIST_FIRST(&q->waiters))
+        return;
+    op_cancel(&q->op);
+    LIST_REMOVE(q, link);
+    free(q);
+}
+
+struct op *budget_seed(const struct budget_hold *h, unsigned scope,
+                       void (*done)(int64_t spent, void *arg), void *arg)
+{
+    struct waiter *w = calloc(1, sizeof(*w));
+    struct seed_query *q = w ? query_of(h, scope) : NULL;
+
+    if (!q) {
+        free(w);
+        return NULL;
+    }
+    *w = (struct waiter){.op = {waiter_cancel}, .query = q, .done = done, .arg = arg};
+    LIST_INSERT_HEAD(&q->waiters, w, link);
+    return &w->op;
+}
