@@ -20,7 +20,7 @@
 #define LOCAL_MAX_ENTRIES 4096u
 #define LOCAL_MAX_BYTES (32u << 20)
 #define RECORD_MAX_BYTES (64u << 20)
-#define LEASE_MS 30000 /* three times IDEM_RENEW_US */
+#define LEASE_MS 20000 /* four times IDEM_RENEW_US */
 #define MARK 'R'
 #define OUTCOME 'D'
 #define MARK_BYTES (1u + IDEM_FINGERPRINT + IDEM_ID)

@@ -20,8 +20,8 @@
 #define IDEM_ID 16u
 #define IDEM_MAX_HEADERS 24u
 #define IDEM_MAX_KEY 255u
-#define IDEM_RENEW_US                                                                              \
-    10000000u /* a holder renews its mark this often; it lasts three times as long */
+/* A holder renews its mark this often; it lasts four times as long. */
+#define IDEM_RENEW_US 5000000u
 
 enum idem_verdict {
     IDEM_FIRST,  /* nobody has used the key: go on */

@@ -406,12 +406,22 @@ def test_a_process_that_died_leaves_a_mark_that_ends_by_itself(make_shared, redi
     gw.kill()
     gw.process = None
     name, = redis.keys("idem:*")
-    assert 0 < redis.call("PTTL", name) <= 30000
+    assert 0 < redis.call("PTTL", name) <= 20000
     other = make_shared(redis)
     assert ask(other, "k-died", model=model).status == 409
     redis.call("PEXPIRE", name, 1)
     wait_until(lambda: not redis.keys("idem:*"), "the mark is gone")
     assert ask(other, "k-died", text="new").status == 200
+
+
+def test_a_mark_is_renewed_as_long_as_the_request_runs(make_shared, redis, standin):
+    gw = make_shared(redis)
+    with Raw(gw.port) as raw:
+        raw.send(raw_chat("k-long", MODEL + "~chunks=10000,gap_ms=100", stream=True))
+        raw.until(b"data: ")
+        name, = redis.keys("idem:*")
+        redis.call("PEXPIRE", name, 15000)
+        wait_until(lambda: redis.call("PTTL", name) > 15000, "the mark is renewed")
 
 
 def test_without_redis_the_process_keeps_outcomes_itself(make_gateway, make_redis, standin):

@@ -8,6 +8,7 @@
 #include "tests/unit/nomem.h"
 
 #include "gateway/core/json.h"
+#include "storage/idempotency.h"
 
 #define KEY "pk-master-0123456789"
 
@@ -17,6 +18,7 @@ struct chain_case {
     enum route_access access;
     bool no_route;
     bool limited; /* by a request before it */
+    bool again;   /* the same request was answered before */
     const char *query;
     const char *headers[12];
     int status;
@@ -50,6 +52,17 @@ static const struct chain_case cases[] = {
                  "access-control-request-headers", "authorization"},
      .status = 204},
     {.name = "too many requests", .access = ACCESS_PUBLIC, .limited = true, .status = 429},
+    {.name = "an Idempotency-Key",
+     .method = HTTP_POST,
+     .access = ACCESS_USER,
+     .headers = {"authorization", "Bearer " KEY, "idempotency-key", "k"},
+     .status = 200},
+    {.name = "an Idempotency-Key again",
+     .method = HTTP_POST,
+     .access = ACCESS_USER,
+     .again = true,
+     .headers = {"authorization", "Bearer " KEY, "idempotency-key", "k"},
+     .status = 200},
     {.name = "no route", .no_route = true, .status = 404},
 };
 
@@ -107,7 +120,9 @@ static enum gw_err op_chain(struct run *run)
     fault.armed = false;
     ratelimit_deinit();
     conf->rate_ai_burst = 1;
-    if (c->limited) {
+    idempotency_deinit();
+    assert_int_equal(idempotency_init(conf), GW_OK);
+    if (c->limited || c->again) {
         req = make(c, &route);
         serve(req);
         assert_int_equal(req->status, 200);
@@ -222,7 +237,7 @@ static void test_check_094_the_table_of_callers_grows_or_stays_as_it_is(void **s
 
 static int enter_chain(void **state)
 {
-    if (enter(state))
+    if (enter(state) || idempotency_init(conf))
         return -1;
     conf->master_key = SLICE(KEY);
     conf->rate_global_burst = conf->rate_global_rpm = 1000000000;
@@ -232,6 +247,7 @@ static int enter_chain(void **state)
 static int leave_chain(void **state)
 {
     leave(state);
+    idempotency_deinit();
     return check_leaks(state);
 }
 
