@@ -46,7 +46,9 @@ struct redis_script {
     unsigned loaded_in; /* connection that has been told to load it */
 };
 
+/* Begins to connect; what is wrong with REDIS_URL has been told by conf_check. */
 enum gw_err redis_init(const struct conf *c) MUST_CHECK;
+/* Operations that are outstanding are dead: done does not run, and they must not be cancelled. */
 void redis_deinit(void);
 
 bool redis_enabled(void); /* a Redis is configured */
@@ -59,5 +61,6 @@ struct op *redis_eval(struct redis_script *script, const struct slice *keys, uns
 /* Fire and forget; false when it was not sent. */
 bool redis_send(const struct slice *argv, unsigned argc);
 
-/* fn(up, arg) when redis_up() changes; at most 8 listeners, until redis_deinit(). */
+/* fn(up, arg) when redis_up() changes; after redis_init(), at most 8 listeners, until
+ * redis_deinit(). */
 void redis_on_change(void (*fn)(bool up, void *arg), void *arg);
