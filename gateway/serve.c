@@ -27,6 +27,7 @@
 #include "providers/registry.h"
 #include "providers/transport.h"
 #include "storage/budget.h"
+#include "storage/cache.h"
 #include "storage/dbversion.h"
 #include "storage/idempotency.h"
 #include "storage/limiter.h"
@@ -197,6 +198,7 @@ static void publish(struct conf *c)
     apply_levels(c);
     metrics_set_aliases(c->metrics_api_aliases);
     provider_adopt(c->attached);
+    cache_adopt(c);
     metrics_set(metrics_get(M_CONFIG_GENERATION, NULL, NULL, NULL), c->generation);
 }
 
@@ -465,6 +467,7 @@ static const struct subsystem {
     {"redis", redis_init, redis_deinit},
     {"circuits", wiring_start_circuits, wiring_stop_circuits},
     {"schema", start_schema, dbversion_deinit},
+    {"cache", cache_init, cache_deinit},
     {"budget", start_budget, budget_deinit},
     {"idempotency", idempotency_init, idempotency_deinit},
     {"chain", start_chain, routes_deinit},

@@ -221,6 +221,22 @@ void admit_settle(struct request *req, struct admission *a, const struct admit_a
     }
 }
 
+void admit_release(struct admission *a)
+{
+    if (a->hold)
+        budget_settle(a->hold, 0, 0);
+    a->hold = NULL;
+}
+
+void admit_book_reused(struct request *req, const struct admit_ask *ask,
+                       const struct admit_reused *what)
+{
+    struct slice labels[2] = {what->provider, what->model};
+
+    if (what->saved_nano_usd > 0 && !what->err)
+        metrics_add(metrics_series(M_LLM_AVOIDED, labels), what->saved_nano_usd);
+}
+
 void admit_alert(const struct budget_alert *alert)
 {
     static const struct log_ctx ctx = {.component = "budget"};

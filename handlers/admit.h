@@ -54,6 +54,20 @@ struct admit_outcome {
 void admit_settle(struct request *req, struct admission *a, const struct admit_ask *ask,
                   const struct admit_outcome *out);
 
+/* Gives everything back: no provider will be asked. */
+void admit_release(struct admission *a);
+
+/* Books an answer that was there already, or that another request paid for. */
+struct admit_reused {
+    const char *cache; /* as struct ledger_row: "hit", "semantic", "coalesced" */
+    enum gw_err err;
+    struct slice provider, model;    /* who once answered; empty = nobody has */
+    const struct convo_usage *usage; /* of that answer, or NULL */
+    int64_t saved_nano_usd;          /* what it cost then; -1 = unknown */
+};
+void admit_book_reused(struct request *req, const struct admit_ask *ask,
+                       const struct admit_reused *what);
+
 /* Sets X-Postern-Budget-Left-Usd to what is left once this answer is booked. `a` may be NULL. */
 void admit_set_headers(struct request *req, const struct admission *a,
                        const struct provider_call_info *info, const struct convo_usage *usage);

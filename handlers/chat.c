@@ -2,20 +2,23 @@
  * chat.c - a conversation goes to a provider, its answer comes back; streamed or whole, passed
  * through or translated.
  *
- *     begin --decoded, routed, allowed--> ADMIT --held--> CALL --on_live--> (stream head out)
- *       '--refused--> (answered)            '--refused--.   '--on_end--.        '--on_end--.
- *                                                       v              v                   v
- *                                                      end            end                 end
+ *     begin --decoded, routed, allowed--> LOOK --nothing kept--> ADMIT --held--> CALL
+ *       '--refused--> (answered)            |                      |  '--refused--> end
+ *                                           '--kept answer--> (replay.c)            |
+ *                                             an identical one is under way--^      |
+ *                                                      end <--on_end-- (head out) <--on_live
  *
  * struct chat lives in the request's arena and holds one reference on the request. chat_end() is
- * reached once: by a refusal of ADMIT, by the call's end or by the client leaving; it settles what
- * ADMIT has reserved. At most one of `admitting` and `call` is outstanding. Backpressure: a full
+ * reached once, unless the request is handed over to a replay: by a refusal of ADMIT, by the call's
+ * end or by the client leaving; it settles what ADMIT has reserved. At most one of `looking`,
+ * `admitting` and `call` is outstanding. Backpressure: a full
  * client stream pauses the call, the drained stream resumes it.
  */
 #include "handlers/chat.h"
 
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
+#include "handlers/chat_reuse.h"
 #include "handlers/llm.h"
 
 static void on_live(const struct provider_call_info *info, void *arg);
@@ -56,9 +59,19 @@ static void chat_end(struct chat *c, enum gw_err err)
 
     note_usage(c);
     settle(c, err);
+    op_cancel(&c->looking);
     op_cancel(&c->admitting);
     op_cancel(&c->call);
     request_on_abort(req, NULL, NULL);
+    buf_deinit(&c->out);
+    request_unref(req);
+}
+
+/* Somebody else answers the request, or has. */
+static void chat_hand_over(struct chat *c)
+{
+    struct request *req = c->req;
+
     buf_deinit(&c->out);
     request_unref(req);
 }
@@ -116,6 +129,7 @@ static void send_out(struct chat *c)
 static void answer_whole(struct chat *c, struct slice type, struct slice body)
 {
     c->answered = true;
+    chat_reuse_note(c);
     llm_set_headers(c->req, c->info, &c->usage);
     admit_set_headers(c->req, c->admission, c->info, &c->usage);
     request_reply(c->req, 200, type, body);
@@ -228,6 +242,7 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
     c->info = info;
     c->usage = *usage;
     c->req->upstream_us = info->upstream_us;
+    chat_reuse_note(c);
     if (c->stream)
         end_stream(c, err, vendor);
     else if (err)
@@ -311,7 +326,23 @@ static void on_admitted(struct admission *a, void *arg)
     c->admission = a;
     if (!a) {
         chat_end(c, GW_OK);
+    } else if (chat_reuse_join(c) == REUSE_TAKEN) {
+        admit_release(a);
+        chat_hand_over(c);
     } else if (!chat_start_call(c)) {
+        request_fail(c->req, GW_ENOMEM, NULL);
+        chat_end(c, GW_ENOMEM);
+    }
+}
+
+static void on_looked(struct chat *c, bool taken)
+{
+    if (taken) {
+        chat_hand_over(c);
+        return;
+    }
+    c->admitting = admit_begin(c->req, &c->ask, on_admitted, c);
+    if (!c->admitting) {
         request_fail(c->req, GW_ENOMEM, NULL);
         chat_end(c, GW_ENOMEM);
     }
@@ -319,6 +350,8 @@ static void on_admitted(struct admission *a, void *arg)
 
 void chat_begin(struct request *req, const struct chat_form *form)
 {
+    enum chat_reuse_step step;
+
     struct chat *c = arena_new(req->arena, struct chat);
 
     if (!c) {
@@ -331,11 +364,9 @@ void chat_begin(struct request *req, const struct chat_form *form)
     buf_init(&c->out, (size_t)req->conf->provider_max_response_mb << 21);
     if (!chat_prepare(c))
         return;
-    c->admitting = admit_begin(req, &c->ask, on_admitted, c);
-    if (!c->admitting) {
-        request_fail(req, GW_ENOMEM, NULL);
-        return;
-    }
     request_ref(req);
     request_on_abort(req, on_client_gone, c);
+    step = chat_reuse_look(c, on_looked);
+    if (step != REUSE_LATER)
+        on_looked(c, step == REUSE_TAKEN);
 }

@@ -10,6 +10,8 @@
 #include "gateway/http/request.h"
 #include "gateway/http/stream.h"
 #include "handlers/admit.h"
+#include "handlers/flight.h"
+#include "handlers/reuse.h"
 #include "providers/convo.h"
 #include "providers/dialect.h"
 #include "providers/provider.h"
@@ -17,6 +19,7 @@
 struct chat {
     struct request *req; /* counted reference, dropped by chat_end() */
     const struct chat_form *form;
+    struct op *looking;   /* asks for a kept answer, or NULL */
     struct op *admitting; /* asks for money and tokens, or NULL */
     struct op *call;      /* the provider call, or NULL */
     struct json body;
@@ -25,6 +28,11 @@ struct chat {
     bool foreign; /* set by the form's decode: the history holds what another vendor wrote and the
                      client's own would refuse, so the body is translated for that one too */
     struct registry_route route;
+    /* chat_reuse.c: may the answer be one that is there, and is it kept? */
+    struct reuse_policy policy;
+    struct lru_key key;
+    struct flight *flight; /* the one this chat leads; NULL once its answer has ended */
+    void (*on_looked)(struct chat *c, bool taken);
     struct admit_ask ask;        /* what it may cost */
     struct admission *admission; /* what is reserved for it; settled by chat_end() */
     struct dialect_header pass_headers[PROVIDER_MAX_PASS_HEADERS]; /* set by the form's decode */
@@ -50,6 +58,7 @@ struct chat {
     }
 
 struct chat_form {
+    const char *name; /* in what shape answers are written; kept ones of two forms never meet */
     /* The client's dialect when bodies may pass through to a provider of the same one, else NULL.
      */
     const struct dialect *dialect;
@@ -65,6 +74,10 @@ struct chat_form {
     /* Frames the bytes of a relayed stream anew: whole server-sent events in, and no bytes once the
      * stream is complete, translated or relayed. NULL: relayed bytes go out as they came. */
     enum gw_err (*relay)(struct chat *c, struct slice bytes, struct buf *out);
+    /* May this chat be answered with a kept answer, and its own be kept? NULL: yes. */
+    bool (*may_reuse)(const struct chat *c);
+    /* A kept whole answer as this client should see it; NULL: as it is. */
+    enum gw_err (*retell)(struct chat *c, struct slice body, struct buf *out);
     struct slice stream_type; /* content type of a stream */
     struct slice heartbeat;   /* what keeps a silent stream alive */
 };

@@ -179,6 +179,7 @@ static enum gw_err event_array(struct chat *c, const struct convo_event *ev, str
 /* --- the three forms ------------------------------------------------------------------------- */
 
 static const struct chat_form whole = {
+    .name = "google",
     .dialect = &dialect_google,
     .decode = decode_whole,
     .peek = peek_whole,
@@ -187,6 +188,7 @@ static const struct chat_form whole = {
 };
 
 static const struct chat_form events = {
+    .name = "google events",
     .dialect = &dialect_google,
     .decode = decode_stream,
     .peek = peek_stream,
@@ -197,6 +199,7 @@ static const struct chat_form events = {
 };
 
 static const struct chat_form array = {
+    .name = "google array",
     .dialect = &dialect_google,
     .decode = decode_stream,
     .peek = peek_stream,

@@ -100,6 +100,7 @@ static enum gw_err event(struct chat *c, const struct convo_event *ev, struct bu
 }
 
 static const struct chat_form form = {
+    .name = "anthropic",
     .dialect = &dialect_anthropic,
     .decode = decode,
     .peek = peek,

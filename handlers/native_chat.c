@@ -312,8 +312,44 @@ static enum gw_err event(struct chat *c, const struct convo_event *ev, struct bu
     return buf_err(out);
 }
 
+/* A stream tells the conversation's id in its last event: it is not used again. */
+static bool may_reuse(const struct chat *c)
+{
+    return !c->convo->stream;
+}
+
+/* The kept answer in this conversation: its id is the only thing that is not the same. */
+static enum gw_err retell(struct chat *c, struct slice body, struct buf *out)
+{
+    const struct native *n = c->own;
+    struct json_writer w;
+    struct json root;
+    enum gw_err err = json_parse(c->req->arena, body, NULL, &root, NULL);
+
+    if (err)
+        return err == GW_ENOMEM ? err : GW_EINTERNAL;
+    json_writer_init(&w, out);
+    json_obj(&w);
+    for (struct json it = json_first(root); json_exists(it); it = json_next(root, it)) {
+        json_put_key_slice(&w, json_key(it));
+        if (slice_is(json_key(it), "conversation_id"))
+            json_put_str(&w, n->conversation_id);
+        else if (slice_is(json_key(it), "cached"))
+            json_put_bool(&w, true);
+        else if (slice_is(json_key(it), "cost_dollars"))
+            json_put_int(&w, 0);
+        else
+            json_put_raw(&w, json_raw(it));
+    }
+    json_obj_end(&w);
+    return buf_err(out);
+}
+
 static const struct chat_form form = {
+    .name = "native",
     .dialect = NULL,
+    .may_reuse = may_reuse,
+    .retell = retell,
     .decode = decode,
     .answer = answer,
     .event = event,

@@ -40,6 +40,7 @@ static enum gw_err event(struct chat *c, const struct convo_event *ev, struct bu
 }
 
 static const struct chat_form form = {
+    .name = "openai",
     .dialect = &dialect_openai,
     .decode = decode,
     .peek = peek,

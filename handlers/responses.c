@@ -37,6 +37,7 @@ static enum gw_err event(struct chat *c, const struct convo_event *ev, struct bu
 }
 
 static const struct chat_form form = {
+    .name = "responses",
     .decode = decode,
     .answer = answer,
     .event = event,

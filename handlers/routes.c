@@ -6,6 +6,7 @@
 
 #include "gateway/http/legacy.h"
 #include "gateway/http/router.h"
+#include "handlers/admin_cache.h"
 #include "handlers/chat.h"
 #include "handlers/embeddings.h"
 #include "handlers/generate.h"
@@ -55,6 +56,8 @@ static const struct route routes[] = {
     {HTTP_GET,  "/health",              health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
     {HTTP_GET,  "/metrics",             ops_metrics,       SURFACE_NATIVE, ACCESS_OPS, RATE_PROBE, BODY_NONE, .quiet = true},
     {HTTP_GET,  "/api/v1/admin/circuits",              ops_circuits,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,  "/api/v1/admin/cache",                 admin_cache,       SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_DELETE, "/api/v1/admin/cache/{namespace}",   admin_cache_clear, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_POST, "/api/v1/admin/circuits/{name}/reset", ops_circuit_reset, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
 };
 /* clang-format on */

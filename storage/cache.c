@@ -1,0 +1,417 @@
+/*
+ * cache.c - see cache.h.
+ *
+ * A value in Redis is a head of HEAD_BYTES (mark, wall time it was made, lifetime) and the bytes.
+ * Age and lifetime are wall times there, since processes share nothing else; a clock that jumps
+ * makes entries look too old, which is a miss, or as new as can be.
+ */
+#include "storage/cache.h"
+
+#include "gateway/core/loop.h"
+#include "gateway/core/metrics.h"
+#include "storage/redis.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MARK "PC1"
+#define HEAD_BYTES 20u /* mark, NUL, two 64-bit numbers in this machine's order */
+#define KEY_MAX 80u
+#define POLL_US 1000000u
+#define GENERATIONS "cache:generation"
+#define SCAN_COUNT "500"
+
+static const struct {
+    const char *name;   /* label and field of the generations' hash */
+    const char *prefix; /* of the keys in Redis */
+} kinds[CACHE_KINDS] = {
+    [CACHE_RESPONSE] = {"response", "llm:"},
+    [CACHE_EXTRACTION] = {"extraction", "extract:"},
+    [CACHE_ENTITY] = {"entity", "entity:"},
+    [CACHE_EMBEDDING] = {"embedding", "emb:"},
+};
+
+struct tier {
+    struct lru *lru;
+    struct cache_stats n;
+    struct metric_series *l1, *l2, *misses, *entries, *bytes;
+    int64_t generation; /* last one seen in Redis; -1 = none yet */
+};
+
+static struct tier tiers[CACHE_KINDS];
+static struct loop_timer poll;
+static struct op *polling;
+
+const char *cache_name(enum cache_kind k)
+{
+    return kinds[k].name;
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static void on_poll(void *arg);
+
+static enum gw_err tier_init(enum cache_kind k)
+{
+    struct tier *t = &tiers[k];
+
+    *t = (struct tier){.lru = lru_new(), .generation = -1};
+    t->l1 = metrics_get(M_CACHE_HITS, kinds[k].name, "l1", NULL);
+    t->l2 = metrics_get(M_CACHE_HITS, kinds[k].name, "l2", NULL);
+    t->misses = metrics_get(M_CACHE_MISSES, kinds[k].name, NULL, NULL);
+    t->entries = metrics_get(M_CACHE_ENTRIES, kinds[k].name, NULL, NULL);
+    t->bytes = metrics_get(M_CACHE_BYTES, kinds[k].name, NULL, NULL);
+    return t->lru ? GW_OK : GW_ENOMEM;
+}
+
+void cache_deinit(void)
+{
+    loop_timer_stop(&poll);
+    op_cancel(&polling);
+    for (unsigned k = 0; k < CACHE_KINDS; k++)
+        tiers[k].lru = lru_free(tiers[k].lru);
+}
+
+static void show_size(struct tier *t)
+{
+    metrics_set(t->entries, (int64_t)lru_entries(t->lru));
+    metrics_set(t->bytes, (int64_t)lru_bytes(t->lru));
+}
+
+void cache_adopt(const struct conf *c)
+{
+    const struct {
+        int64_t entries, mb;
+    } sizes[CACHE_KINDS] = {
+        [CACHE_RESPONSE] = {c->cache_response_entries, c->cache_response_mb},
+        [CACHE_EXTRACTION] = {c->cache_response_entries, c->cache_response_mb},
+        [CACHE_ENTITY] = {c->cache_response_entries, c->cache_response_mb},
+        [CACHE_EMBEDDING] = {c->cache_embedding_entries, c->cache_embedding_mb},
+    };
+
+    for (unsigned k = 0; k < CACHE_KINDS; k++) {
+        lru_set_limits(tiers[k].lru, (size_t)sizes[k].entries, (size_t)sizes[k].mb << 20);
+        show_size(&tiers[k]);
+    }
+}
+
+enum gw_err cache_init(const struct conf *c)
+{
+    enum gw_err err = GW_OK;
+
+    for (unsigned k = 0; k < CACHE_KINDS && !err; k++)
+        err = tier_init(k);
+    loop_timer_init(&poll, on_poll, NULL);
+    if (!err && redis_enabled())
+        loop_timer_set(&poll, loop_now_us() + POLL_US);
+    if (!err)
+        cache_adopt(c);
+    return err;
+}
+
+/* --- this process ---------------------------------------------------------------------------- */
+
+static bool is_young(const struct blob *b, uint64_t max_age_us)
+{
+    uint64_t now = loop_now_us();
+
+    return now <= b->born_us || now - b->born_us <= max_age_us;
+}
+
+struct blob *cache_look(enum cache_kind k, const struct lru_key *key, uint64_t max_age_us)
+{
+    struct tier *t = &tiers[k];
+    struct blob *b = lru_get(t->lru, key, loop_now_us());
+
+    if (!b || !is_young(b, max_age_us))
+        return NULL;
+    t->n.hits_l1++;
+    metrics_add(t->l1, 1);
+    return b;
+}
+
+static void count_miss(struct tier *t)
+{
+    t->n.misses++;
+    metrics_add(t->misses, 1);
+}
+
+static void keep(enum cache_kind k, const struct lru_key *key, struct blob *b)
+{
+    lru_put(tiers[k].lru, key, b);
+    show_size(&tiers[k]);
+}
+
+void cache_stats(enum cache_kind k, struct cache_stats *ret)
+{
+    *ret = tiers[k].n;
+    ret->entries = lru_entries(tiers[k].lru);
+    ret->bytes = lru_bytes(tiers[k].lru);
+}
+
+/* --- Redis ----------------------------------------------------------------------------------- */
+
+/* "llm:0123..."; returns its length. */
+static struct slice redis_key(enum cache_kind k, const struct lru_key *key, char to[KEY_MAX])
+{
+    static const char digits[] = "0123456789abcdef";
+    char *at = stpcpy(to, kinds[k].prefix);
+
+    for (unsigned i = 0; i < LRU_KEY_BYTES; i++) {
+        *at++ = digits[key->sha[i] >> 4];
+        *at++ = digits[key->sha[i] & 15];
+    }
+    return slice_of(to, (size_t)(at - to));
+}
+
+/* A blob of what Redis had; NULL when it is nothing of ours, or too old. */
+static struct blob *blob_read(struct slice s)
+{
+    uint64_t now = loop_now_us(), wall = loop_wall_us(), made, ttl_us, age_us;
+    struct blob *b;
+
+    if (s.n < HEAD_BYTES || memcmp(s.p, MARK, sizeof(MARK)) != 0)
+        return NULL;
+    memcpy(&made, s.p + sizeof(MARK), sizeof(made));
+    memcpy(&ttl_us, s.p + sizeof(MARK) + sizeof(made), sizeof(ttl_us));
+    age_us = wall > made ? wall - made : 0;
+    if (age_us >= ttl_us)
+        return NULL;
+    b = blob_new(s.n - HEAD_BYTES);
+    if (!b)
+        return NULL;
+    memcpy(b->bytes, s.p + HEAD_BYTES, b->n);
+    b->born_us = now > age_us ? now - age_us : 0;
+    b->dies_us = ttl_us - age_us > UINT64_MAX - now ? UINT64_MAX : now + (ttl_us - age_us);
+    return b;
+}
+
+struct fetch {
+    struct op op; /* first member */
+    struct op *command;
+    enum cache_kind kind;
+    struct lru_key key;
+    uint64_t max_age_us;
+    void (*done)(struct blob *b, void *arg);
+    void *arg;
+};
+
+static void fetch_cancel(struct op *op)
+{
+    struct fetch *f = (struct fetch *)op;
+
+    op_cancel(&f->command);
+    free(f);
+}
+
+static void on_got(enum gw_err err, const struct redis_value *v, void *arg)
+{
+    struct fetch f = *(struct fetch *)arg;
+    struct tier *t = &tiers[f.kind];
+    struct blob *b = !err && v->kind == REDIS_STR ? blob_read(v->s) : NULL;
+
+    free(arg);
+    if (b && !is_young(b, f.max_age_us))
+        b = blob_unref(b);
+    if (b) {
+        t->n.hits_l2++;
+        metrics_add(t->l2, 1);
+        keep(f.kind, &f.key, b);
+    } else {
+        count_miss(t);
+    }
+    f.done(b, f.arg);
+    blob_unref(b);
+}
+
+struct op *cache_fetch(enum cache_kind k, const struct lru_key *key, uint64_t max_age_us,
+                       void (*done)(struct blob *b, void *arg), void *arg)
+{
+    struct fetch *f = redis_up() ? calloc(1, sizeof(*f)) : NULL;
+    char text[KEY_MAX];
+    struct slice argv[2] = {SLICE("GET"), redis_key(k, key, text)};
+
+    if (f) {
+        *f = (struct fetch){.op.cancel = fetch_cancel,
+                            .kind = k,
+                            .key = *key,
+                            .max_age_us = max_age_us,
+                            .done = done,
+                            .arg = arg};
+        f->command = redis_command(argv, 2, on_got, f);
+    }
+    if (f && f->command)
+        return &f->op;
+    free(f);
+    count_miss(&tiers[k]);
+    return NULL;
+}
+
+static void store_shared(enum cache_kind k, const struct lru_key *key, const struct blob *b,
+                         uint64_t ttl_us)
+{
+    uint64_t wall = loop_wall_us();
+    char text[KEY_MAX], ms[24];
+    char *value = redis_up() ? malloc(HEAD_BYTES + b->n) : NULL;
+    struct slice argv[5] = {SLICE("SET"), redis_key(k, key, text),
+                            slice_of(value, HEAD_BYTES + b->n), SLICE("PX"), SLICE_NONE};
+
+    if (!value)
+        return;
+    memcpy(value, MARK, sizeof(MARK));
+    memcpy(value + sizeof(MARK), &wall, sizeof(wall));
+    memcpy(value + sizeof(MARK) + sizeof(wall), &ttl_us, sizeof(ttl_us));
+    memcpy(value + HEAD_BYTES, b->bytes, b->n);
+    snprintf(ms, sizeof(ms), "%llu", (unsigned long long)(ttl_us / 1000 ? ttl_us / 1000 : 1));
+    argv[4] = slice_cstr(ms);
+    (void)redis_send(argv, 5); /* whoever looks for it later makes it again */
+    free(value);
+}
+
+void cache_store(enum cache_kind k, const struct lru_key *key, struct blob *b, uint64_t ttl_us)
+{
+    b->born_us = loop_now_us();
+    b->dies_us = b->born_us + ttl_us;
+    keep(k, key, b);
+    store_shared(k, key, b, ttl_us);
+}
+
+/* --- generations ----------------------------------------------------------------------------- */
+
+static int64_t number_of(const struct redis_value *v)
+{
+    char text[24];
+
+    if (v->kind != REDIS_STR || v->s.n >= sizeof(text))
+        return 0;
+    memcpy(text, v->s.p, v->s.n);
+    text[v->s.n] = '\0';
+    return strtoll(text, NULL, 10);
+}
+
+static void see_generation(struct tier *t, int64_t now)
+{
+    if (t->generation >= 0 && t->generation != now) {
+        lru_clear(t->lru);
+        show_size(t);
+    }
+    t->generation = now;
+}
+
+static void on_generations(enum gw_err err, const struct redis_value *v, void *arg)
+{
+    (void)arg;
+    polling = NULL;
+    if (!err && v->kind == REDIS_ARRAY && v->n == CACHE_KINDS)
+        for (unsigned k = 0; k < CACHE_KINDS; k++)
+            see_generation(&tiers[k], number_of(&v->items[k]));
+}
+
+static void on_poll(void *arg)
+{
+    struct slice argv[2 + CACHE_KINDS] = {SLICE("HMGET"), SLICE(GENERATIONS)};
+
+    (void)arg;
+    loop_place("cache_poll");
+    for (unsigned k = 0; k < CACHE_KINDS; k++)
+        argv[2 + k] = slice_cstr(kinds[k].name);
+    if (!polling)
+        polling = redis_command(argv, 2 + CACHE_KINDS, on_generations, NULL);
+    loop_timer_set(&poll, loop_now_us() + POLL_US);
+}
+
+/* --- clearing -------------------------------------------------------------------------------- */
+
+struct clearing {
+    enum cache_kind kind;
+    uint64_t removed;
+    char cursor[24];
+    unsigned outstanding; /* commands sent */
+    bool scanned;
+    void (*done)(uint64_t removed, void *arg);
+    void *arg;
+    struct loop_deferred ending;
+};
+
+static void clearing_end(void *arg)
+{
+    struct clearing c = *(struct clearing *)arg;
+
+    free(arg);
+    c.done(c.removed, c.arg);
+}
+
+static void scan(struct clearing *c);
+
+static void on_unlinked(enum gw_err err, const struct redis_value *v, void *arg)
+{
+    struct clearing *c = arg;
+
+    c->outstanding--;
+    if (!err && v->kind == REDIS_INT)
+        c->removed += (uint64_t)v->i;
+    if (c->scanned && c->outstanding == 0)
+        clearing_end(c);
+}
+
+static void unlink_key(struct clearing *c, struct slice key)
+{
+    struct slice argv[2] = {SLICE("UNLINK"), key};
+
+    if (redis_command(argv, 2, on_unlinked, c))
+        c->outstanding++;
+}
+
+static void on_scanned(enum gw_err err, const struct redis_value *v, void *arg)
+{
+    struct clearing *c = arg;
+    bool good = !err && v->kind == REDIS_ARRAY && v->n == 2 && v->items[0].kind == REDIS_STR &&
+                v->items[0].s.n < sizeof(c->cursor);
+
+    c->outstanding--;
+    if (good) {
+        memcpy(c->cursor, v->items[0].s.p, v->items[0].s.n);
+        c->cursor[v->items[0].s.n] = '\0';
+        for (unsigned i = 0; i < v->items[1].n; i++)
+            unlink_key(c, v->items[1].items[i].s);
+    }
+    c->scanned = !good || strcmp(c->cursor, "0") == 0;
+    if (!c->scanned)
+        scan(c);
+    if (c->scanned && c->outstanding == 0)
+        clearing_end(c);
+}
+
+/* The next part of the keys; what cannot be asked for any more ends the search. */
+static void scan(struct clearing *c)
+{
+    char pattern[24];
+    struct slice argv[6] = {SLICE("SCAN"), slice_cstr(c->cursor), SLICE("MATCH"),
+                            SLICE_NONE,    SLICE("COUNT"),        SLICE(SCAN_COUNT)};
+
+    snprintf(pattern, sizeof(pattern), "%s*", kinds[c->kind].prefix);
+    argv[3] = slice_cstr(pattern);
+    if (redis_command(argv, 6, on_scanned, c))
+        c->outstanding++;
+    else
+        c->scanned = true;
+}
+
+void cache_clear(enum cache_kind k, void (*done)(uint64_t removed, void *arg), void *arg)
+{
+    struct slice bump[4] = {SLICE("HINCRBY"), SLICE(GENERATIONS), slice_cstr(kinds[k].name),
+                            SLICE("1")};
+    struct clearing *c = calloc(1, sizeof(*c));
+    uint64_t removed = lru_clear(tiers[k].lru);
+
+    show_size(&tiers[k]);
+    (void)redis_send(bump, 4);
+    if (!c) {
+        done(removed, arg);
+        return;
+    }
+    *c = (struct clearing){.kind = k, .removed = removed, .cursor = "0", .done = done, .arg = arg};
+    scan(c);
+    if (c->scanned && c->outstanding == 0)
+        loop_defer(&c->ending, clearing_end, c);
+}
