@@ -203,6 +203,26 @@ static void check_redis(const struct conf *c, struct problems *ps)
         complain(c, ps, "redis_use", "is true, but REDIS_URL is not set");
 }
 
+static bool is_percent(struct slice s)
+{
+    int64_t n = 0;
+
+    return yaml_text_int(s, &n) == GW_OK && n >= 1 && n <= 1000;
+}
+
+/* Keys with budgets are in the database: without it there are none. */
+static void check_budgets(const struct conf *c, struct problems *ps)
+{
+    bool shared = c->redis_url.n && !slice_is(c->redis_use, "false");
+
+    check_list(c, ps, "budget_alert_percent", &c->budget_alert_percent, is_percent,
+               "a share in percent (80)");
+    if (c->workers > 1 && c->database_url.n && !shared)
+        warn(c, ps, "workers",
+             "without Redis each of %" PRId64 " workers counts budgets and limits by itself",
+             c->workers);
+}
+
 void conf_check_values(const struct conf *c, struct problems *ps)
 {
     int64_t begins;
@@ -218,6 +238,7 @@ void conf_check_values(const struct conf *c, struct problems *ps)
     check_tls(c, ps);
     check_overrides(c, ps);
     check_redis(c, ps);
+    check_budgets(c, ps);
     check_file(c, ps, "provider_ca_file", c->provider_ca_file);
     if (c->provider_proxy.n && !slice_starts(c->provider_proxy, "http://") &&
         !slice_starts(c->provider_proxy, "https://"))

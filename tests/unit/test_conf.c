@@ -413,6 +413,32 @@ static void test_a_sunset_that_is_no_day_is_refused(void **state)
                     "gateway.yaml:1: legacy.sunset: \"2026-02-29\" is not a day, YYYY-MM-DD\n");
 }
 
+static void test_budgets_counted_by_each_worker_alone_are_warned_of(void **state)
+{
+    struct room *r = *state;
+
+    setenv("API_WORKERS", "2", 1);
+    load_clean(r);
+    setenv("DATABASE_URL", "postgres://db/x", 1);
+    expect_problems(r, "warning: API_WORKERS: without Redis each of 2 workers counts budgets and "
+                       "limits by itself\n");
+    setenv("REDIS_URL", "redis://127.0.0.1:6379", 1);
+    load_clean(r);
+    setenv("REDIS_ENABLED", "false", 1);
+    assert_int_equal(load(r)->workers, 2);
+    assert_int_equal(r->ps.n, 1);
+}
+
+static void test_alerts_are_shares(void **state)
+{
+    put_conf("budgets: {alert_percent: [50, 0, x]}\n");
+    expect_problems(*state,
+                    "gateway.yaml:1: budgets.alert_percent: \"0\" is not a share in percent "
+                    "(80)\n"
+                    "gateway.yaml:1: budgets.alert_percent: \"x\" is not a share in percent "
+                    "(80)\n");
+}
+
 static void test_values_that_contradict_each_other_are_refused(void **state)
 {
     put_conf("retry:\n  base_ms: 500\n  max_ms: 100\nwatchdog:\n  warn_ms: 2000\n  abort_ms: 1000\n"
@@ -724,6 +750,8 @@ int main(void)
         T(test_an_env_file_that_was_asked_for_must_exist),
         T(test_values_out_of_syntax_are_refused),
         T(test_a_sunset_that_is_no_day_is_refused),
+        T(test_budgets_counted_by_each_worker_alone_are_warned_of),
+        T(test_alerts_are_shares),
         T(test_values_that_contradict_each_other_are_refused),
         T(test_check_104_certificate_and_key_go_together_and_are_readable),
         T(test_a_secret_comes_from_a_file_without_its_line_end),
