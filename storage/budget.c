@@ -180,7 +180,7 @@ static bool next_unknown(struct reserving *r)
 
     for (; r->scope < h->n; r->scope++)
         if (h->scopes[r->scope].limit_nano_usd >= 0 &&
-            (!r->alone || budget_local_spent(h, r->scope) < 0))
+            (!r->alone || budget_local_may_ask(h, r->scope)))
             return true;
     return false;
 }
@@ -239,8 +239,9 @@ static void on_seed(int64_t spent, void *arg)
 
     r->inner = NULL;
     if (spent >= 0)
-        budget_local_learn(r->hold, r->scope,
-                           spent < BUDGET_MAX_AMOUNT ? spent : BUDGET_MAX_AMOUNT);
+        budget_local_learn(r->hold, r->scope, capped(spent));
+    else
+        budget_local_unanswered(r->hold, r->scope);
     r->scope++;
     reserve_step(r);
 }

@@ -20,10 +20,12 @@
 #define PERIODS 2u
 #define SWEEP_BUCKETS 64u
 #define IDLE_US 3600000000u
+#define ASK_AGAIN_US 5000000u
 
 struct account_period {
-    bool used; /* the slot holds a period */
-    bool known;
+    bool used;  /* the slot holds a period */
+    bool known; /* somebody has told what was spent before; else it counts from nothing */
+    uint64_t ask_again_us;
     int64_t begin;
     int64_t spent, held;
 };
@@ -139,17 +141,23 @@ int64_t budget_local_spent(const struct budget_hold *h, unsigned scope)
 {
     const struct account_period *p = period_find(account_find(h->scopes[scope].id), h, scope);
 
-    return p && p->known ? p->spent : -1;
+    return p && (p->known || p->spent > 0) ? p->spent : -1;
 }
 
-bool budget_local_knows(const struct budget_hold *h, unsigned *ret_scope)
+/* Asking again each time would make each call wait for a Postgres that is away. */
+bool budget_local_may_ask(const struct budget_hold *h, unsigned scope)
 {
-    for (unsigned i = 0; i < h->n; i++)
-        if (has_limit(&h->scopes[i]) && budget_local_spent(h, i) < 0) {
-            *ret_scope = i;
-            return false;
-        }
-    return true;
+    const struct account_period *p = period_find(account_find(h->scopes[scope].id), h, scope);
+
+    return !p || (!p->known && loop_now_us() >= p->ask_again_us);
+}
+
+void budget_local_unanswered(const struct budget_hold *h, unsigned scope)
+{
+    struct account_period *p = period_of(h, scope);
+
+    if (p)
+        p->ask_again_us = loop_now_us() + ASK_AGAIN_US;
 }
 
 void budget_local_learn(const struct budget_hold *h, unsigned scope, int64_t spent)
@@ -233,7 +241,6 @@ enum gw_err budget_local_judge(struct budget_hold *h, struct budget_refusal *ret
 
         if (!p)
             return GW_ENOMEM;
-        p->known = true; /* nobody knows better */
         if (!money_allows(h, i, p, ret))
             return GW_EBUDGET;
     }

@@ -58,11 +58,12 @@ int64_t budget_rate_tokens(const struct budget_scope *s, int64_t tokens);
 enum gw_err budget_local_init(void) MUST_CHECK;
 void budget_local_deinit(void);
 
-/* Does every scope with a money limit have a known beginning? Else *ret_scope is one that has not.
- */
-bool budget_local_knows(const struct budget_hold *h, unsigned *ret_scope);
 /* The least a scope has spent in the hold's period; -1 = unknown. */
 int64_t budget_local_spent(const struct budget_hold *h, unsigned scope);
+/* Is it unknown what the scope spent before this process counted, and worth asking Postgres now? */
+bool budget_local_may_ask(const struct budget_hold *h, unsigned scope);
+/* Postgres did not say; it is not asked again at once. */
+void budget_local_unanswered(const struct budget_hold *h, unsigned scope);
 /* Somebody who should know says that a scope has spent at least this. Amounts only rise. */
 void budget_local_learn(const struct budget_hold *h, unsigned scope, int64_t spent);
 
