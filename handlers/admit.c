@@ -119,11 +119,15 @@ static bool keep_priced(struct admission *a)
     return n > 0;
 }
 
+/* `given_back` of the reservation counts as left, too; negative when more was spent. */
 static void tell_left(struct request *req, struct budget_left left, int64_t given_back)
 {
-    if (left.nano_usd >= 0)
-        request_set_header(req, "X-Postern-Budget-Left-Usd",
-                           llm_dollars(req->arena, left.nano_usd + given_back));
+    int64_t sum;
+
+    if (left.nano_usd < 0 || __builtin_add_overflow(left.nano_usd, given_back, &sum))
+        return;
+    request_set_header(req, "X-Postern-Budget-Left-Usd",
+                       llm_dollars(req->arena, sum > 0 ? sum : 0));
 }
 
 static void on_reserved(enum gw_err err, struct budget_hold *hold, const struct budget_refusal *why,
@@ -206,7 +210,7 @@ void admit_set_headers(struct request *req, const struct admission *a,
 {
     int64_t cost = usage && usage->known && info->model ? registry_cost(info->model, usage) : -1;
 
-    if (a && a->hold && cost >= 0 && a->worst.cost >= cost)
+    if (a && a->hold && cost >= 0)
         tell_left(req, budget_left(a->hold), a->worst.cost - cost);
 }
 
@@ -223,8 +227,10 @@ void admit_settle(struct request *req, struct admission *a, const struct admit_a
 
 void admit_release(struct admission *a)
 {
-    if (a->hold)
-        budget_settle(a->hold, 0, 0);
+    if (!a->hold)
+        return;
+    tell_left(a->req, budget_left(a->hold), a->worst.cost);
+    budget_settle(a->hold, 0, 0);
     a->hold = NULL;
 }
 

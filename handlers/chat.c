@@ -11,8 +11,8 @@
  * struct chat lives in the request's arena and holds one reference on the request. chat_end() is
  * reached once, unless the request is handed over to a replay: by a refusal of ADMIT, by the call's
  * end or by the client leaving; it settles what ADMIT has reserved. At most one of `looking`,
- * `admitting` and `call` is outstanding. Backpressure: a full
- * client stream pauses the call, the drained stream resumes it.
+ * `admitting` and `call` is outstanding. Backpressure: a full client stream pauses the call, the
+ * drained stream resumes it.
  */
 #include "handlers/chat.h"
 
@@ -46,7 +46,12 @@ static void note_usage(struct chat *c)
 
 static void settle(struct chat *c, enum gw_err err)
 {
-    struct admit_outcome out = {.err = err, .info = c->info, .usage = &c->usage};
+    struct admit_outcome out = {
+        .err = err,
+        .info = c->info,
+        .usage = &c->usage,
+        .cache = c->policy.look || c->policy.keep ? "miss" : "bypass",
+    };
 
     if (c->admission)
         admit_settle(c->req, c->admission, &c->ask, &out);
