@@ -2,14 +2,18 @@
  * embeddings.c - embeddings: POST /v1/embeddings (OpenAI's shape) and POST /api/v1/embeddings (the
  * native one); Google's is generate_embed.c.
  *
- *     begin --decoded, routed, allowed--> ADMIT --held--> CALL --on_embed--> (answer kept)
- *                                           '--refused--> end                  --on_end--> end
+ *     begin --decoded, routed, allowed--> LOOK --some are missing--> ADMIT --held--> CALL
+ *                                           '--all are there--> end    '--refused--> end
+ *     CALL --on_embed--> (answer kept) --on_end--> end
+ *
+ * Only the texts whose vectors are not cached (vectors.h) are asked for, and paid for.
  */
 #include "handlers/embeddings.h"
 
 #include "gateway/core/metrics.h"
 #include "handlers/admit.h"
 #include "handlers/llm.h"
+#include "handlers/vectors.h"
 
 #include <openssl/evp.h>
 #include <stdlib.h>
@@ -19,10 +23,12 @@
 
 struct embed {
     struct request *req;         /* counted reference, dropped by embed_end() */
-    struct op *admitting, *call; /* at most one is outstanding */
+    struct op *admitting, *call; /* at most one is outstanding; none while `vectors` asks Redis */
     struct json body;
     struct dialect_embed_request ask;
     struct registry_route route;
+    struct vectors vectors;
+    const struct dialect_embed_request *rest; /* what the provider is asked for */
     struct admit_ask cost;
     struct admission *admission; /* settled by embed_end() */
     const struct provider_call_info *info;
@@ -41,6 +47,7 @@ static void embed_end(struct embed *e, enum gw_err err)
         out.info = provider_call_info(e->call);
     if (e->admission)
         admit_settle(req, e->admission, &e->cost, &out);
+    vectors_cancel(&e->vectors);
     op_cancel(&e->admitting);
     op_cancel(&e->call);
     request_on_abort(req, NULL, NULL);
@@ -113,7 +120,7 @@ static struct slice model_of(const struct dialect_embed_request *ask,
 
 static void put_openai(struct json_writer *w, struct request *req,
                        const struct dialect_embed_request *ask,
-                       const struct dialect_embed_answer *ans)
+                       const struct dialect_embed_answer *ans, const bool *cached)
 {
     unsigned i;
 
@@ -139,7 +146,7 @@ static void put_openai(struct json_writer *w, struct request *req,
 
 static void put_native(struct json_writer *w, struct request *req,
                        const struct dialect_embed_request *ask,
-                       const struct dialect_embed_answer *ans)
+                       const struct dialect_embed_answer *ans, const bool *cached)
 {
     unsigned i;
 
@@ -153,19 +160,31 @@ static void put_native(struct json_writer *w, struct request *req,
     json_put_key(w, "cached");
     json_arr(w);
     for (i = 0; i < ans->n; i++)
-        json_put_bool(w, false);
+        json_put_bool(w, cached[i]);
     json_arr_end(w);
+}
+
+/* All vectors are there. */
+static void write_answer(struct embed *e, const struct convo_usage *usage)
+{
+    struct dialect_embed_answer all = vectors_answer(&e->vectors, usage);
+    struct json_writer w;
+
+    json_writer_init(&w, &e->out);
+    json_obj(&w);
+    e->form->write(&w, e->req, &e->ask, &all, e->vectors.cached);
+    json_obj_end(&w);
 }
 
 static void on_embed(const struct dialect_embed_answer *ans, void *arg)
 {
     struct embed *e = arg;
-    struct json_writer w;
+    enum gw_err err = vectors_take(&e->vectors, ans);
 
-    json_writer_init(&w, &e->out);
-    json_obj(&w);
-    e->form->write(&w, e->req, &e->ask, ans);
-    json_obj_end(&w);
+    if (err)
+        e->out.err = err;
+    else
+        write_answer(e, &ans->usage);
 }
 
 static void on_live(const struct provider_call_info *info, void *arg)
@@ -296,15 +315,16 @@ static enum gw_err decode_native(struct request *req, struct json body,
 /* Texts, or token numbers of at least two bytes each. */
 static struct admit_ask cost_of(struct embed *e)
 {
+    const struct dialect_embed_request *ask = e->rest;
     uint64_t text = 0;
 
-    for (unsigned i = 0; i < e->ask.n_inputs; i++)
-        text += e->ask.inputs[i].n;
+    for (unsigned i = 0; i < ask->n_inputs; i++)
+        text += ask->inputs[i].n;
     return (struct admit_ask){
         .asked_model = e->ask.model,
         .route = &e->route,
-        .input_tokens = text / 3 + e->ask.raw_input.n / 2 + e->ask.n_inputs + 1,
-        .likely_input_tokens = text / 4 + e->ask.raw_input.n / 5 + 1,
+        .input_tokens = text / 3 + ask->raw_input.n / 2 + ask->n_inputs + 1,
+        .likely_input_tokens = text / 4 + ask->raw_input.n / 5 + 1,
         .purpose = "embeddings",
     };
 }
@@ -325,6 +345,7 @@ static bool embed_prepare(struct embed *e)
     }
     if (!llm_resolve(e->req, e->ask.model, e->body, &e->route))
         return false;
+    e->rest = &e->ask;
     e->cost = cost_of(e);
     return admit_models(e->req, &e->cost);
 }
@@ -336,7 +357,7 @@ static bool embed_start_call(struct embed *e)
         .arena = req->arena,
         .conf = req->conf,
         .route = e->route,
-        .embed = &e->ask,
+        .embed = e->rest,
         .deadline_us = req->deadline_us,
         .request_id = req->id,
         .traceparent = req->traceparent,
@@ -360,6 +381,41 @@ static void on_admitted(struct admission *a, void *arg)
     }
 }
 
+static void answer_cached(struct embed *e)
+{
+    struct convo_usage nothing = {.known = true};
+    struct admit_reused what = {.cache = "hit", .saved_nano_usd = -1};
+
+    write_answer(e, &nothing);
+    if (buf_err(&e->out)) {
+        request_fail(e->req, buf_err(&e->out), NULL);
+    } else {
+        request_set_header(e->req, "X-Cache", SLICE("HIT"));
+        request_reply(e->req, 200, SLICE("application/json"), buf_slice(&e->out));
+    }
+    admit_book_reused(e->req, &e->cost, &what);
+    embed_end(e, GW_OK);
+}
+
+/* Everything that can be had here is there. */
+static void on_looked(void *arg)
+{
+    struct embed *e = arg;
+
+    e->rest = vectors_rest(&e->vectors);
+    if (!e->rest) {
+        answer_cached(e);
+        return;
+    }
+    request_set_header(e->req, "X-Cache", e->vectors.n ? SLICE("MISS") : SLICE("BYPASS"));
+    e->cost = cost_of(e);
+    e->admitting = admit_begin(e->req, &e->cost, on_admitted, e);
+    if (!e->admitting) {
+        request_fail(e->req, GW_ENOMEM, NULL);
+        embed_end(e, GW_ENOMEM);
+    }
+}
+
 void embeddings_begin(struct request *req, const struct embed_form *form)
 {
     struct embed *e = arena_new(req->arena, struct embed);
@@ -373,13 +429,14 @@ void embeddings_begin(struct request *req, const struct embed_form *form)
     buf_init(&e->out, MAX_BODY_OUT);
     if (!embed_prepare(e))
         return;
-    e->admitting = admit_begin(req, &e->cost, on_admitted, e);
-    if (!e->admitting) {
+    if (vectors_look(&e->vectors, req, &e->ask, &e->route) != GW_OK) {
         request_fail(req, GW_ENOMEM, NULL);
         return;
     }
     request_ref(req);
     request_on_abort(req, on_client_gone, e);
+    if (!vectors_fetch(&e->vectors, on_looked, e))
+        on_looked(e);
 }
 
 static const struct embed_form openai = {.decode = decode_openai, .write = put_openai};

@@ -11,9 +11,11 @@ struct embed_form {
     /* Fills in *ask. Errors as a dialect's decode_request(). */
     enum gw_err (*decode)(struct request *req, struct json body, struct dialect_embed_request *ask,
                           struct convo_report *rep);
-    /* Writes the members of the answer's object. `ans` has one vector for each input. */
+    /* Writes the members of the answer's object. `ans` has one vector for each input, `cached` says
+     * which were there already. */
     void (*write)(struct json_writer *w, struct request *req,
-                  const struct dialect_embed_request *ask, const struct dialect_embed_answer *ans);
+                  const struct dialect_embed_request *ask, const struct dialect_embed_answer *ans,
+                  const bool *cached);
 };
 
 /* Begins; the request is answered later, or right away when it is refused. */

@@ -144,7 +144,7 @@ static void put_usage(struct json_writer *w, const struct convo_usage *u)
 
 static void write_one(struct json_writer *w, struct request *req,
                       const struct dialect_embed_request *ask,
-                      const struct dialect_embed_answer *ans)
+                      const struct dialect_embed_answer *ans, const bool *cached)
 {
     (void)req;
     (void)ask;
@@ -159,7 +159,7 @@ static void write_one(struct json_writer *w, struct request *req,
 
 static void write_batch(struct json_writer *w, struct request *req,
                         const struct dialect_embed_request *ask,
-                        const struct dialect_embed_answer *ans)
+                        const struct dialect_embed_answer *ans, const bool *cached)
 {
     (void)req;
     (void)ask;

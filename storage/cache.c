@@ -35,7 +35,8 @@ struct tier {
     struct lru *lru;
     struct cache_stats n;
     struct metric_series *l1, *l2, *misses, *entries, *bytes;
-    int64_t generation; /* last one seen in Redis; -1 = none yet */
+    int64_t generation; /* last one seen in Redis; -1 = none yet: what is here may be of
+                           an older one, and goes when the first is seen */
 };
 
 static struct tier tiers[CACHE_KINDS];
@@ -291,7 +292,7 @@ static int64_t number_of(const struct redis_value *v)
 
 static void see_generation(struct tier *t, int64_t now)
 {
-    if (t->generation >= 0 && t->generation != now) {
+    if (t->generation != now) {
         lru_clear(t->lru);
         show_size(t);
     }

@@ -1,0 +1,281 @@
+"""Answers that are there already: kept, replayed, shared, apart by tenant, and gone when cleared."""
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from gateway import AUTH, MASTER_KEY
+
+ALL = {"cache.yaml": {"response.mode": "all"}}
+
+
+def ask(gw, text="hello", headers=None, path="/v1/chat/completions", **more):
+    body = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": text}], **more}
+    return gw.post(path, body, headers={**AUTH, **(headers or {})})
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def calls(standin):
+    return len(standin.calls(body=False))
+
+
+@pytest.fixture
+def keeping(make_gateway):
+    return make_gateway(conf=ALL)
+
+
+def test_the_second_of_two_identical_requests_is_answered_from_the_cache(keeping, standin):
+    first, second = ask(keeping), ask(keeping)
+    assert (first.headers["x-cache"], second.headers["x-cache"]) == ("MISS", "HIT")
+    assert first.body == second.body and calls(standin) == 1
+    assert second.headers["age"].isdigit() and second.headers["x-postern-cost-usd"] == "0.000000000"
+    assert second.headers["x-postern-model"] == first.headers["x-postern-model"]
+
+
+def test_members_in_another_order_and_other_spaces_make_no_difference(keeping, standin):
+    ask(keeping, temperature=0.5, max_tokens=50)
+    body = json.dumps({"max_tokens": 50, "messages": [{"content": "hello", "role": "user"}],
+                       "temperature": 0.5, "model": "openai/gpt-4o-mini"}, indent=3)
+    assert keeping.post("/v1/chat/completions", body).headers["x-cache"] == "HIT"
+    assert calls(standin) == 1
+
+
+@pytest.mark.parametrize("other", [{"temperature": 0.7}, {"max_tokens": 5}, {"seed": 1},
+                                   {"text": "hello "}, {"model": "openai/gpt-4o"}, {"stream": True}])
+def test_another_question_is_another_entry(keeping, standin, other):
+    ask(keeping)
+    assert ask(keeping, **other).headers["x-cache"] == "MISS"
+    assert calls(standin) == 2
+
+
+def test_by_default_only_deterministic_requests_and_those_that_ask_are_kept(gateway, standin):
+    assert [ask(gateway, "a").headers["x-cache"] for _ in range(2)] == ["BYPASS", "BYPASS"]
+    assert [ask(gateway, "b", temperature=0).headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
+    control = {"Cache-Control": "max-age=60"}
+    assert [ask(gateway, "c", control).headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
+    assert calls(standin) == 4
+
+
+def test_cache_control_is_obeyed(keeping, standin):
+    ask(keeping)
+    assert ask(keeping, headers={"Cache-Control": "no-store"}).headers["x-cache"] == "BYPASS"
+    assert ask(keeping, headers={"Cache-Control": "no-cache"}).headers["x-cache"] == "MISS"
+    assert ask(keeping, headers={"Cache-Control": "only-if-cached"}).headers["x-cache"] == "HIT"
+    refused = ask(keeping, "new", headers={"Cache-Control": "only-if-cached"})
+    assert refused.status == 504 and refused.json["error"]["code"] == "miss"
+    assert calls(standin) == 3
+
+
+def test_a_stream_is_replayed_as_the_stream_it_was(keeping, standin):
+    first, second = ask(keeping, stream=True), ask(keeping, stream=True)
+    assert second.headers["x-cache"] == "HIT" and calls(standin) == 1
+    assert second.headers["content-type"].startswith("text/event-stream")
+    assert first.body == second.body and second.body.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("path,body", [
+    ("/v1/messages", {"model": "openai/gpt-4o-mini", "max_tokens": 50,
+                      "messages": [{"role": "user", "content": "hi"}]}),
+    ("/v1/responses", {"model": "anthropic/claude-haiku-4-5", "input": "hi"}),
+    ("/v1beta/models/openai%2Fgpt-4o-mini:generateContent",
+     {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}),
+    ("/v1beta/models/openai%2Fgpt-4o-mini:streamGenerateContent",
+     {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}),
+])
+def test_every_surface_has_its_own_entries(keeping, standin, path, body):
+    first, second = keeping.post(path, body), keeping.post(path, body)
+    assert (first.status, first.headers["x-cache"], second.headers["x-cache"]) == (200, "MISS", "HIT")
+    assert first.body == second.body and calls(standin) == 1
+    ask(keeping, "hi")
+    assert calls(standin) == 2
+
+
+def test_the_native_chat_tells_that_it_is_cached_and_keeps_its_own_conversation(keeping, standin):
+    first = keeping.post("/api/v1/chat", {"message": "hi", "conversation_id": "one"}).json
+    second = keeping.post("/api/v1/chat", {"message": "hi", "conversation_id": "two"}).json
+    assert (first["cached"], second["cached"]) == (False, True)
+    assert (first["conversation_id"], second["conversation_id"]) == ("one", "two")
+    assert first["reply"] == second["reply"] and second["cost_dollars"] == 0 and calls(standin) == 1
+
+
+def test_errors_are_not_kept(keeping, standin):
+    standin.control({"status": 400}, repeat=1)
+    assert ask(keeping).status == 400
+    assert ask(keeping).headers["x-cache"] == "MISS" and ask(keeping).headers["x-cache"] == "HIT"
+
+
+def test_a_stream_that_broke_is_not_kept(keeping, standin):
+    standin.control({"cut": "stream", "after": 2}, repeat=1)
+    ask(keeping, stream=True)
+    assert ask(keeping, stream=True).headers["x-cache"] == "MISS"
+
+
+def test_an_answer_over_the_limit_is_not_kept(make_gateway, standin):
+    gw = make_gateway(conf={"cache.yaml": {"response.mode": "all", "response.max_entry_kb": 1}})
+    text = "long " * 1000
+    assert ask(gw, text).headers["x-cache"] == "MISS"
+    assert ask(gw, text).headers["x-cache"] == "MISS"
+
+
+# --- identical requests in flight ------------------------------------------------------------------
+
+
+def together(n, run):
+    answers = [None] * n
+
+    def one(i):
+        answers[i] = run(i)
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(n)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return answers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_identical_requests_in_flight_share_one_call(keeping, standin, stream):
+    standin.control({"delay_ms": 700}, repeat=1)
+    answers = together(30, lambda i: ask(keeping, "shared", stream=stream))
+    assert calls(standin) == 1 and {a.status for a in answers} == {200}
+    assert len({a.body for a in answers}) == 1
+    assert sum("x-postern-coalesced" in a.headers for a in answers) == 29
+    assert keeping.metrics()["coalesced_requests_total"] == 29
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_leader_may_leave_without_its_followers(keeping, standin, stream):
+    standin.control({"delay_ms": 1500}, repeat=1)
+    body = json.dumps({"model": "openai/gpt-4o-mini", "stream": stream,
+                       "messages": [{"role": "user", "content": "left"}]}).encode()
+    leader = socket.create_connection(("127.0.0.1", keeping.port))
+    leader.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                   b"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s"
+                   % (MASTER_KEY.encode(), len(body), body))
+    standin.wait_for(lambda c: len(c) == 1)
+    follower = []
+    thread = threading.Thread(target=lambda: follower.append(ask(keeping, "left", stream=stream)))
+    thread.start()
+    wait_until(lambda: keeping.metrics().get("coalesced_requests_total") == 1)
+    leader.close()
+    thread.join()
+    assert follower[0].status == 200 and calls(standin) == 1
+    assert ask(keeping, "left", stream=stream).headers["x-cache"] == "HIT"
+
+
+def test_followers_share_the_leaders_failure(keeping, standin):
+    standin.control({"status": 400, "delay_ms": 700}, repeat=1)
+    answers = together(5, lambda i: ask(keeping, "bad"))
+    assert {a.status for a in answers} == {400} and calls(standin) == 1
+    assert ask(keeping, "bad").status == 200
+
+
+def test_coalescing_can_be_switched_off(make_gateway, standin):
+    gw = make_gateway(conf={"cache.yaml": {"response.mode": "all", "response.coalesce": "false"}})
+    standin.control({"delay_ms": 500}, repeat=-1)
+    together(3, lambda i: ask(gw, "apart"))
+    assert calls(standin) == 3
+
+
+# --- Redis -----------------------------------------------------------------------------------------
+
+
+def test_processes_share_through_redis_and_clearing_reaches_all(make_gateway, standin, redis):
+    one, two = (make_gateway(conf=ALL, redis=redis) for _ in range(2))
+    for gw in (one, two):
+        wait_until(lambda gw=gw: gw.metrics().get("redis_up") == 1)
+    ask(one, "far")
+    wait_until(lambda: redis.cli("KEYS", "llm:*").strip())
+    assert ask(two, "far").headers["x-cache"] == "HIT" and calls(standin) == 1
+    assert two.metrics()['cache_hits_total{cache="response",layer="l2"}'] == 1
+    assert ask(two, "far").headers["x-cache"] == "HIT"
+    assert two.metrics()['cache_hits_total{cache="response",layer="l1"}'] == 1
+    cleared = one.request("DELETE", "/api/v1/admin/cache/response")
+    assert cleared.status == 200 and cleared.json["removed"] == 2
+    assert redis.cli("KEYS", "llm:*").strip() == ""
+    wait_until(lambda: two.metrics()['cache_entries{cache="response"}'] == 0)
+    assert ask(two, "far").headers["x-cache"] == "MISS"
+
+
+@pytest.mark.parametrize("value", ["garbage", "", "PC1", "PC1\\0" + "A" * 40])
+def test_check_081_what_is_not_ours_under_our_keys_is_a_miss(make_gateway, standin, redis, value):
+    gw = make_gateway(conf=ALL, redis=redis)
+    wait_until(lambda: gw.metrics().get("redis_up") == 1)
+    ask(gw, "odd")
+    wait_until(lambda: redis.cli("KEYS", "llm:*").strip())
+    key = redis.cli("KEYS", "llm:*").strip()
+    redis.cli("SET", key, value)
+    other = make_gateway(conf=ALL, redis=redis)
+    wait_until(lambda: other.metrics().get("redis_up") == 1)
+    assert ask(other, "odd").headers["x-cache"] == "MISS"
+    redis.cli("DEL", key)
+    redis.cli("RPUSH", key, "a")
+    third = make_gateway(conf=ALL, redis=redis)
+    wait_until(lambda: third.metrics().get("redis_up") == 1)
+    assert ask(third, "odd").headers["x-cache"] == "MISS"
+
+
+# --- administration --------------------------------------------------------------------------------
+
+
+def test_the_caches_can_be_looked_at_and_cleared(keeping, standin):
+    ask(keeping)
+    ask(keeping)
+    found = {c["name"]: c for c in keeping.get("/api/v1/admin/cache").json["caches"]}
+    assert set(found) == {"response", "extraction", "entity", "embedding"}
+    assert (found["response"]["entries"], found["response"]["hits_l1"], found["response"]["misses"]) \
+        == (1, 1, 1)
+    assert found["response"]["hit_rate"] == 0.5 and found["entity"]["hit_rate"] is None
+    assert keeping.request("DELETE", "/api/v1/admin/cache/response").json == {"removed": 1}
+    assert keeping.request("DELETE", "/api/v1/admin/cache/nothing").status == 404
+    assert ask(keeping).headers["x-cache"] == "MISS"
+
+
+# --- vectors ---------------------------------------------------------------------------------------
+
+
+def embed(gw, texts, **more):
+    return gw.post("/v1/embeddings", {"model": "openai/text-embedding-3-small", "input": texts, **more})
+
+
+def test_vectors_are_kept_text_by_text(gateway, standin):
+    first = embed(gateway, ["a1", "b1"]).json["data"]
+    again = embed(gateway, ["b1", "c1", "a1"])
+    assert again.status == 200 and again.headers["x-cache"] == "MISS"
+    data = again.json["data"]
+    assert (data[0]["embedding"], data[2]["embedding"]) == (first[1]["embedding"], first[0]["embedding"])
+    assert [d["index"] for d in data] == [0, 1, 2]
+    asked = standin.calls()
+    assert len(asked) == 2 and json.loads(json.dumps(asked[1]["body"]))["input"] == ["c1"]
+    third = embed(gateway, ["a1", "b1", "c1"])
+    assert third.headers["x-cache"] == "HIT" and calls(standin) == 2
+
+
+def test_the_native_route_tells_which_vectors_were_cached(gateway, standin):
+    gateway.post("/api/v1/embeddings", {"model": "openai/text-embedding-3-small", "input": ["n1"]})
+    body = {"model": "openai/text-embedding-3-small", "input": ["n1", "n2"]}
+    assert gateway.post("/api/v1/embeddings", body).json["cached"] == [True, False]
+
+
+def test_vectors_of_other_shape_are_others(gateway, standin):
+    embed(gateway, "s1")
+    for more in ({"dimensions": 8}, {"encoding_format": "base64"}):
+        assert embed(gateway, "s1", **more).headers["x-cache"] == "MISS"
+    assert calls(standin) == 3
+
+
+def test_a_vector_may_be_asked_for_anew(gateway, standin):
+    embed(gateway, "t1")
+    body = {"model": "openai/text-embedding-3-small", "input": "t1"}
+    for control in ("no-cache", "no-store"):
+        answer = gateway.post("/v1/embeddings", body, headers={**AUTH, "Cache-Control": control})
+        assert answer.headers["x-cache"] != "HIT"
+    assert calls(standin) == 3
