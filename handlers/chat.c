@@ -19,6 +19,7 @@
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "handlers/chat_reuse.h"
+#include "handlers/chat_screen.h"
 #include "handlers/llm.h"
 
 static void on_live(const struct provider_call_info *info, void *arg);
@@ -318,6 +319,8 @@ static bool chat_prepare(struct chat *c)
     err = c->form->decode(c, &c->decoded);
     if (err ? !chat_pass_unread(c, err, &c->decoded)
             : !llm_resolve(c->req, c->convo->model, c->body, &c->route))
+        return false;
+    if (!chat_screen(c->req, c->convo))
         return false;
     c->ask = admit_ask_chat(c->convo, c->req->body, &c->route);
     return admit_models(c->req, &c->ask);

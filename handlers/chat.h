@@ -88,3 +88,4 @@ void chat_begin(struct request *req, const struct chat_form *form);
 /* Route handlers. */
 void chat_completions(struct request *req); /* openai_chat.c */
 void native_chat(struct request *req);      /* native_chat.c */
+extern const struct form native_chat_form;  /* its body */

@@ -11,6 +11,7 @@
 #include "handlers/embeddings.h"
 
 #include "gateway/core/metrics.h"
+#include "gateway/http/form.h"
 #include "handlers/admit.h"
 #include "handlers/llm.h"
 #include "handlers/vectors.h"
@@ -302,14 +303,42 @@ static enum gw_err decode_openai(struct request *req, struct json body,
     return err ? err : read_body(req, body, ask, rep);
 }
 
+/* The native body, read. */
+struct embed_asked {
+    struct slice model, user;
+    int64_t dimensions;
+    struct json input;
+    struct form_list fallbacks; /* read by llm_resolve() */
+};
+
+#define AT(member) offsetof(struct embed_asked, member)
+
+static const struct form_field native_fields[] = {
+    {"input", FORM_ANY, AT(input), true},
+    {"model", FORM_STRING, AT(model), .class = FORM_OPAQUE, .min = 1, .max = 256},
+    {"dimensions", FORM_INT, AT(dimensions), .min = 1, .max = 4096},
+    {"user", FORM_STRING, AT(user), .class = FORM_LINE, .max = 256},
+    {"fallbacks", FORM_STRINGS, AT(fallbacks), .class = FORM_OPAQUE, .max = 8},
+};
+const struct form embeddings_native_form = FORM_OF(struct embed_asked, native_fields);
+
 static enum gw_err decode_native(struct request *req, struct json body,
                                  struct dialect_embed_request *ask, struct convo_report *rep)
 {
-    enum gw_err err = read_model(body, ask, rep);
+    struct form_errors *errors = arena_new(req->arena, struct form_errors);
+    struct embed_asked in = {.model = SLICE("embed")};
 
-    if (!json_exists(json_get(body, "model")))
-        ask->model = SLICE("embed");
-    return err ? err : read_body(req, body, ask, rep);
+    if (!errors)
+        return GW_ENOMEM;
+    form_check(req, body, &embeddings_native_form, &in, NULL, errors);
+    if (errors->n || errors->nomem) {
+        form_refuse(req, errors);
+        return GW_ESCHEMA; /* a second answer is ignored */
+    }
+    ask->model = in.model;
+    ask->user = in.user;
+    ask->dimensions = in.dimensions;
+    return read_inputs(req, in.input, ask, rep);
 }
 
 /* Texts, or token numbers of at least two bytes each. */

@@ -23,3 +23,4 @@ void embeddings_begin(struct request *req, const struct embed_form *form);
 
 void embeddings_openai(struct request *req); /* POST /v1/embeddings */
 void embeddings_native(struct request *req); /* POST /api/v1/embeddings */
+extern const struct form embeddings_native_form;

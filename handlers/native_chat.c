@@ -10,11 +10,14 @@
  * model.
  */
 #include "gateway/core/rng.h"
+#include "gateway/http/form.h"
 #include "gateway/http/problem.h"
 #include "handlers/chat.h"
 #include "handlers/llm.h"
 
 #include <math.h>
+
+#define NO_MEMORY "must be false: this instance keeps no memory or knowledge"
 
 struct native {
     struct slice conversation_id;
@@ -25,82 +28,48 @@ struct native {
 /* --- reading
  * -------------------------------------------------------------------------------------- */
 
-static const char *const known[] = {"message",    "conversation_id", "system",     "provider",
-                                    "model",      "temperature",     "max_tokens", "stream",
-                                    "use_memory", "use_knowledge",   "fallbacks"};
+/* The body, read. */
+struct asked {
+    struct slice message, conversation_id, system, provider, model, temperature;
+    int64_t max_tokens;
+    bool stream, use_memory, use_knowledge;
+    struct form_list fallbacks; /* read by llm_resolve() */
+};
 
-static enum gw_err check_members(struct json body, struct convo_report *rep, struct arena *a)
+#define AT(member) offsetof(struct asked, member)
+
+/* What is prose is looked at by chat_screen(), as on every surface. */
+static const struct form_field fields[] = {
+    {"message", FORM_STRING, AT(message), true, .class = FORM_OPAQUE, .min = 1, .max = INT64_MAX},
+    {"system", FORM_STRING, AT(system), .class = FORM_OPAQUE, .min = 1, .max = INT64_MAX},
+    {"conversation_id", FORM_STRING, AT(conversation_id), .class = FORM_IDENTIFIER, .max = 128},
+    {"provider", FORM_STRING, AT(provider), .class = FORM_IDENTIFIER, .max = 128},
+    {"model", FORM_STRING, AT(model), .class = FORM_OPAQUE, .min = 1, .max = 256},
+    {"temperature", FORM_NUMBER, AT(temperature), .min = 0, .max = 2},
+    {"max_tokens", FORM_INT, AT(max_tokens), .min = 1, .max = INT64_MAX},
+    {"stream", FORM_BOOL, AT(stream)},
+    {"use_memory", FORM_BOOL, AT(use_memory)},
+    {"use_knowledge", FORM_BOOL, AT(use_knowledge)},
+    {"fallbacks", FORM_STRINGS, AT(fallbacks), .class = FORM_OPAQUE, .max = 8},
+};
+const struct form native_chat_form = FORM_OF(struct asked, fields);
+
+/* Reads the body; false when the request has been answered, with all that is wrong. */
+static bool read_asked(struct chat *c, struct asked *ret)
 {
-    struct json it;
-    size_t i;
+    struct form_errors *errors = arena_new(c->req->arena, struct form_errors);
 
-    for (it = json_first(body); json_exists(it); it = json_next(body, it)) {
-        for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-            if (slice_is(json_key(it), known[i]))
-                break;
-        if (i == sizeof(known) / sizeof(known[0]))
-            return convo_refuse(rep, GW_ESCHEMA, arena_printf(a, "/%.*s", SLICE_ARG(json_key(it))),
-                                SLICE("unknown member"));
-    }
-    return json_any_duplicate(body, NULL)
-               ? convo_refuse(rep, GW_EBADREQ, SLICE("/"), SLICE("a member is there twice"))
-               : GW_OK;
-}
-
-/* A text member, absent or of 1..max bytes. */
-static enum gw_err read_text(struct json body, const char *name, size_t max, struct slice *ret,
-                             struct convo_report *rep, struct arena *a)
-{
-    struct json v = json_get(body, name);
-
-    *ret = SLICE_NONE;
-    if (!json_exists(v) || json_is(v, JSON_NULL))
-        return GW_OK;
-    *ret = json_str(v);
-    if (!json_is(v, JSON_STRING) || ret->n == 0 || ret->n > max)
-        return convo_refuse(rep, GW_ESCHEMA, arena_printf(a, "/%s", name),
-                            SLICE("must be a non-empty string"));
-    return GW_OK;
-}
-
-static enum gw_err read_numbers(struct chat *c, struct convo_report *rep)
-{
-    struct json temperature = json_get(c->body, "temperature");
-    struct json max = json_get(c->body, "max_tokens");
-    double t;
-
-    if (json_exists(temperature) && !json_is(temperature, JSON_NULL)) {
-        if (!json_double(temperature, &t) || t < 0 || t > 2)
-            return convo_refuse(rep, GW_ESCHEMA, SLICE("/temperature"),
-                                SLICE("must be a number from 0 to 2"));
-        c->convo->temperature = json_raw(temperature);
-    }
-    if (json_exists(max) && !json_is(max, JSON_NULL) &&
-        (!json_int(max, &c->convo->max_tokens) || c->convo->max_tokens < 1))
-        return convo_refuse(rep, GW_ESCHEMA, SLICE("/max_tokens"),
-                            SLICE("must be a positive integer"));
-    return GW_OK;
-}
-
-static enum gw_err read_flags(struct chat *c, struct convo_report *rep)
-{
-    struct json stream = json_get(c->body, "stream");
-    static const char *const later[] = {"use_memory", "use_knowledge"};
-    bool on = false;
-    size_t i;
-
-    if (json_exists(stream) && !json_bool(stream, &c->convo->stream))
-        return convo_refuse(rep, GW_ESCHEMA, SLICE("/stream"), SLICE("must be a boolean"));
-    for (i = 0; i < 2; i++) {
-        struct json v = json_get(c->body, later[i]);
-
-        if (!json_exists(v))
-            continue;
-        if (!json_bool(v, &on) || on)
-            return convo_refuse(rep, GW_ESCHEMA, arena_printf(c->req->arena, "/%s", later[i]),
-                                SLICE("must be false: this instance keeps no memory or knowledge"));
-    }
-    return GW_OK;
+    if (!errors)
+        return false;
+    form_check(c->req, c->body, &native_chat_form, ret, NULL, errors);
+    if (ret->use_memory)
+        form_add(errors, "/use_memory", NO_MEMORY);
+    if (ret->use_knowledge)
+        form_add(errors, "/use_knowledge", NO_MEMORY);
+    if (errors->n == 0 && !errors->nomem)
+        return true;
+    form_refuse(c->req, errors);
+    return false;
 }
 
 /* Name of the model to ask for: model, provider/model, the provider's first, or the alias "smart".
@@ -148,30 +117,22 @@ static struct slice conversation_id(struct arena *a, struct slice given)
 static enum gw_err decode(struct chat *c, struct convo_report *rep)
 {
     struct arena *a = c->req->arena;
-    struct slice message, id, system, provider, model;
     struct native *n = arena_new(a, struct native);
-    enum gw_err err;
+    struct asked in = {.max_tokens = 0};
 
     c->own = n;
     c->convo = convo_new(a);
     if (!n || !c->convo)
         return GW_ENOMEM;
-    err = check_members(c->body, rep, a);
-    err = err ? err : read_text(c->body, "message", SIZE_MAX, &message, rep, a);
-    err = err ? err : read_text(c->body, "system", SIZE_MAX, &system, rep, a);
-    err = err ? err : read_text(c->body, "conversation_id", 128, &id, rep, a);
-    err = err ? err : read_text(c->body, "provider", 128, &provider, rep, a);
-    err = err ? err : read_text(c->body, "model", 256, &model, rep, a);
-    err = err ? err : read_numbers(c, rep);
-    err = err ? err : read_flags(c, rep);
-    if (err)
-        return err;
-    if (!message.n)
-        return convo_refuse(rep, GW_ESCHEMA, SLICE("/message"), SLICE("is required"));
-    n->conversation_id = conversation_id(a, id);
-    c->convo->model = pick_model(c, provider, model);
+    if (!read_asked(c, &in))
+        return c->req->replied ? GW_ESCHEMA : GW_ENOMEM; /* a second answer is ignored */
+    n->conversation_id = conversation_id(a, in.conversation_id);
+    c->convo->model = pick_model(c, in.provider, in.model);
     c->convo->include_usage = true;
-    if (!add_text(c->convo, CONVO_SYSTEM, system) || !add_text(c->convo, CONVO_USER, message))
+    c->convo->temperature = in.temperature;
+    c->convo->max_tokens = in.max_tokens;
+    c->convo->stream = in.stream;
+    if (!add_text(c->convo, CONVO_SYSTEM, in.system) || !add_text(c->convo, CONVO_USER, in.message))
         return GW_ENOMEM;
     return GW_OK;
 }

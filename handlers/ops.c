@@ -4,6 +4,7 @@
 #include "gateway/core/json.h"
 #include "gateway/core/metrics.h"
 #include "gateway/core/offload.h"
+#include "gateway/http/form.h"
 #include "gateway/http/server.h"
 #include "providers/provider.h"
 
@@ -76,6 +77,8 @@ void ops_circuit_reset(struct request *req)
     struct error_detail d = {.message = SLICE("There is no such circuit.")};
     struct buf out;
 
+    if (!form_read_nothing(req))
+        return;
     if (!provider_reset(req->params[0])) {
         request_fail(req, GW_ENOTFOUND, &d);
         return;

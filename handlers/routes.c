@@ -4,6 +4,7 @@
  */
 #include "handlers/routes.h"
 
+#include "gateway/http/form.h"
 #include "gateway/http/legacy.h"
 #include "gateway/http/router.h"
 #include "handlers/admin_cache.h"
@@ -40,8 +41,8 @@ static const struct route routes[] = {
     {HTTP_GET,  "/v1beta/models/{id...}",    generate_model,  SURFACE_GOOGLE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
 
     /* the native surface */
-    {HTTP_POST, "/api/v1/chat",         native_chat,       SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_CHAT, .quiet = false},
-    {HTTP_POST, "/api/v1/embeddings",   embeddings_native, SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_EMBEDDINGS, .quiet = false},
+    {HTTP_POST, "/api/v1/chat",         native_chat,       SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_CHAT, .form = &native_chat_form},
+    {HTTP_POST, "/api/v1/embeddings",   embeddings_native, SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_EMBEDDINGS, .form = &embeddings_native_form},
     {HTTP_GET,  "/api/v1/models",       models_native,     SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
     {HTTP_GET,  "/api/v1/providers",    models_providers,  SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
 
@@ -58,7 +59,7 @@ static const struct route routes[] = {
     {HTTP_GET,  "/api/v1/admin/circuits",              ops_circuits,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_GET,  "/api/v1/admin/cache",                 admin_cache,       SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_DELETE, "/api/v1/admin/cache/{namespace}",   admin_cache_clear, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
-    {HTTP_POST, "/api/v1/admin/circuits/{name}/reset", ops_circuit_reset, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_POST, "/api/v1/admin/circuits/{name}/reset", ops_circuit_reset, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .form = &form_empty},
 };
 /* clang-format on */
 

@@ -7,6 +7,7 @@
 #include "gateway/http/form.h"
 
 #include "gateway/http/router.h"
+#include "gateway/http/screen.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -25,7 +26,8 @@ struct reader {
     struct arena *arena;
     const struct conf *conf;
     struct form_errors *errors;
-    bool query; /* names are those of query arguments */
+    struct detect found; /* in all texts so far */
+    bool query;          /* names are those of query arguments */
 };
 
 /* Where a value stands: the pointer is only written out when something is wrong with it. */
@@ -136,11 +138,27 @@ static int64_t characters(struct slice s)
     return n;
 }
 
+/* Does it look like an injection attempt, and is that a reason to refuse it? Words of a list and
+ * opaque texts are not looked at. */
+static bool is_screened_out(struct reader *r, const struct form_field *f, struct slice text)
+{
+    switch (f->class) {
+    case FORM_OPAQUE:
+        return false;
+    case FORM_FREE:
+    case FORM_LINE:
+        return screen_free(r->conf, &r->found, text);
+    default:
+        return screen_strict(&r->found, text);
+    }
+}
+
 /* Checks one text; false when something was told. */
 static bool check_text(struct reader *r, const struct form_field *f, const struct place *at,
                        struct slice text, int64_t min, int64_t max)
 {
-    int64_t n = characters(text);
+    /* bytes are no fewer than characters: mostly they need not be counted */
+    int64_t n = (int64_t)text.n > max || min > 1 ? characters(text) : (int64_t)text.n;
     const char *problem = f->words ? NULL : form_class_problem(f->class, text);
 
     if (n < min || n > max)
@@ -149,6 +167,8 @@ static bool check_text(struct reader *r, const struct form_field *f, const struc
                           (long long)max));
     else if (f->words && !is_among(f->words, text))
         tell(r, at, arena_printf(r->arena, "must be one of: %s", f->words));
+    else if (!f->words && is_screened_out(r, f, text))
+        tell(r, at, SLICE(SCREEN_DETAIL));
     else if (problem)
         tell(r, at, slice_cstr(problem));
     else
@@ -400,10 +420,11 @@ static void read_members(struct reader *r, const struct form *f, const struct pl
     }
 }
 
-void form_check(struct arena *a, const struct conf *conf, struct json root, const struct form *f,
-                void *into, struct form_seen *seen, struct form_errors *errors)
+void form_check(struct request *req, struct json root, const struct form *f, void *into,
+                struct form_seen *seen, struct form_errors *errors)
 {
-    struct reader r = {.arena = a, .conf = conf, .errors = errors};
+    struct reader r = {.arena = req->arena, .conf = req->conf, .errors = errors};
+    unsigned refused = arena_refusals(req->arena);
     struct form_seen none = {0};
     const struct place top = {0};
 
@@ -413,6 +434,8 @@ void form_check(struct arena *a, const struct conf *conf, struct json root, cons
         read_members(&r, f, &top, root, into, seen ? seen : &none);
     else
         tell(&r, &top, SLICE("must be an object"));
+    errors->nomem = errors->nomem || arena_refusals(req->arena) != refused;
+    screen_tell(req, &r.found, errors->n > 0);
 }
 
 /* --- answering ----------------------------------------------------------------------------------
@@ -438,11 +461,18 @@ void form_refuse(struct request *req, const struct form_errors *errors)
     request_fail(req, GW_ESCHEMA, &d);
 }
 
+void form_add(struct form_errors *errors, const char *pointer, const char *detail)
+{
+    if (errors->n < FORM_MAX_ERRORS)
+        errors->items[errors->n++] =
+            (struct error_item){.pointer = slice_cstr(pointer), .detail = slice_cstr(detail)};
+}
+
 void form_refuse_field(struct request *req, const char *pointer, const char *detail)
 {
-    struct form_errors e = {.n = 1};
+    struct form_errors e = {.n = 0};
 
-    e.items[0] = (struct error_item){.pointer = slice_cstr(pointer), .detail = slice_cstr(detail)};
+    form_add(&e, pointer, detail);
     form_refuse(req, &e);
 }
 
@@ -475,7 +505,6 @@ bool form_read_into(struct request *req, void *into, size_t size, struct form_se
 {
     const struct form *f = req->route->form;
     struct form_errors *errors = arena_new(req->arena, struct form_errors);
-    unsigned refused = arena_refusals(req->arena);
     struct json root;
 
     assert(f && (f->size == size || f->n == 0));
@@ -485,9 +514,13 @@ bool form_read_into(struct request *req, void *into, size_t size, struct form_se
     }
     if (!parse_body(req, &root))
         return false;
-    form_check(req->arena, req->conf, root, f, into, seen, errors);
-    errors->nomem = errors->nomem || arena_refusals(req->arena) != refused;
+    form_check(req, root, f, into, seen, errors);
     return settle(req, errors);
+}
+
+bool form_read_nothing(struct request *req)
+{
+    return form_read_into(req, NULL, 0, NULL);
 }
 
 bool form_given(const struct form *f, const struct form_seen *seen, const char *name)
@@ -598,5 +631,6 @@ bool form_query_into(struct request *req, const struct form *f, void *into, size
     for (unsigned i = 0; i < f->n && !is_full(&r); i++)
         query_field(&r, req, &f->fields[i], into, seen ? seen : &none, UINT64_C(1) << i);
     errors->nomem = errors->nomem || arena_refusals(req->arena) != refused;
+    screen_tell(req, &r.found, errors->n > 0);
     return settle(req, errors);
 }

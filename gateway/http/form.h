@@ -30,7 +30,8 @@ enum form_type {
     FORM_ANY,     /* struct json, whatever it is */
 };
 
-/* What a text may look like. All but FREE and OPAQUE are strict. */
+/* What a text may look like. Prose (FREE, LINE) follows security.free_text when it looks like an
+ * injection attempt; all others but OPAQUE are refused then (screen.h). */
 enum form_class {
     FORM_FREE,       /* prose: anything that is UTF-8 */
     FORM_OPAQUE,     /* passwords, tokens: taken as they are and never looked into */
@@ -107,6 +108,9 @@ struct form_errors {
 #define form_read(req, into, seen) form_read_into((req), (into), sizeof(*(into)), (seen))
 bool form_read_into(struct request *req, void *into, size_t size, struct form_seen *seen);
 
+/* For routes whose form is form_empty. */
+bool form_read_nothing(struct request *req);
+
 /* The same for a query string and any form (strings, whole numbers, booleans, and lists separated
  * by commas). */
 #define form_query(req, form, into, seen)                                                          \
@@ -115,11 +119,15 @@ bool form_query_into(struct request *req, const struct form *f, void *into, size
                      struct form_seen *seen);
 
 /* Checks and reads a document that is parsed already; adds to *errors. */
-void form_check(struct arena *a, const struct conf *conf, struct json root, const struct form *f,
-                void *into, struct form_seen *seen, struct form_errors *errors);
+void form_check(struct request *req, struct json root, const struct form *f, void *into,
+                struct form_seen *seen, struct form_errors *errors);
 
 /* Answers what form_check() found: 422, or 503 out of memory. */
 void form_refuse(struct request *req, const struct form_errors *errors);
+
+/* Adds a failure that no table can tell (two members that contradict each other). Both texts stay
+ * as long as the request. */
+void form_add(struct form_errors *errors, const char *pointer, const char *detail);
 
 /* Answers one failure that no table can tell (two members that contradict each other). */
 void form_refuse_field(struct request *req, const char *pointer, const char *detail);
