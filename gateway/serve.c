@@ -10,6 +10,7 @@
 #include "gateway/serve.h"
 
 #include "gateway/core/conf.h"
+#include "gateway/core/jwt.h"
 #include "gateway/core/log.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
@@ -30,6 +31,7 @@
 #include "storage/cache.h"
 #include "storage/dbversion.h"
 #include "storage/idempotency.h"
+#include "storage/keyring.h"
 #include "storage/limiter.h"
 #include "storage/pg.h"
 #include "storage/redis.h"
@@ -445,6 +447,12 @@ static enum gw_err start_signals(const struct conf *c)
     return GW_OK;
 }
 
+static void stop_keyring(void)
+{
+    keyring_deinit();
+    jwt_deinit();
+}
+
 static void stop_reload(void)
 {
     op_cancel(&reloading);
@@ -468,6 +476,7 @@ static const struct subsystem {
     {"circuits", wiring_start_circuits, wiring_stop_circuits},
     {"schema", start_schema, dbversion_deinit},
     {"cache", cache_init, cache_deinit},
+    {"keyring", keyring_init, stop_keyring},
     {"budget", start_budget, budget_deinit},
     {"idempotency", idempotency_init, idempotency_deinit},
     {"chain", start_chain, routes_deinit},
