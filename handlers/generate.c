@@ -16,6 +16,7 @@
 #include "handlers/llm.h"
 #include "providers/dialect/google_client.h"
 #include "providers/sse.h"
+#include "storage/principal.h"
 
 #define MAX_EVENT_BYTES (64u << 20)
 
@@ -264,13 +265,19 @@ static void generate_count(struct request *req)
 static const struct {
     const char *name;
     void (*run)(struct request *req);
+    unsigned scope; /* the route is open to both: here is what each needs */
 } methods[] = {
-    {"generateContent", generate_whole},
-    {"streamGenerateContent", generate_stream},
-    {"countTokens", generate_count},
-    {"embedContent", generate_embed_one},
-    {"batchEmbedContents", generate_embed_batch},
+    {"generateContent", generate_whole, SCOPE_CHAT},
+    {"streamGenerateContent", generate_stream, SCOPE_CHAT},
+    {"countTokens", generate_count, SCOPE_CHAT},
+    {"embedContent", generate_embed_one, SCOPE_EMBEDDINGS},
+    {"batchEmbedContents", generate_embed_batch, SCOPE_EMBEDDINGS},
 };
+
+static bool is_in_scope(const struct request *req, unsigned scope)
+{
+    return !req->principal || principal_has_scope(req->principal, scope);
+}
 
 void generate_post(struct request *req)
 {
@@ -279,7 +286,12 @@ void generate_post(struct request *req)
 
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
         if (slice_is(method, methods[i].name)) {
-            methods[i].run(req);
+            if (is_in_scope(req, methods[i].scope)) {
+                methods[i].run(req);
+                return;
+            }
+            d.message = SLICE("The key's scopes do not open this method.");
+            request_fail(req, GW_EFORBIDDEN, &d);
             return;
         }
     request_fail(req, GW_ENOTFOUND, &d);

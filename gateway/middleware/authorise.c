@@ -2,17 +2,24 @@
  * authorise.c - does the caller have what the route asks for?
  *
  * A wrong or doubled credential is refused wherever one is looked at, even where none is needed: a
- * client that thinks it is somebody must not be served as nobody.
+ * client that thinks it is somebody must not be served as nobody. One that cannot be judged now
+ * (the database is away) is told to come back: it may be a good one.
  */
 #include "gateway/http/router.h"
 #include "gateway/middleware/middleware.h"
+#include "storage/principal.h"
 
-static enum chain_verdict refuse(struct request *req, enum gw_err err, struct slice why)
+#define COME_BACK_S 5u
+
+#define CHALLENGE "Bearer realm=\"postern\""
+
+static enum chain_verdict refuse(struct request *req, enum gw_err err, struct slice challenge,
+                                 struct slice why)
 {
-    struct error_detail d = {.message = why};
+    struct error_detail d = {.message = why, .retry_after_s = err == GW_EUNAVAIL ? COME_BACK_S : 0};
 
-    if (err == GW_EUNAUTH)
-        request_set_header(req, "WWW-Authenticate", SLICE("Bearer realm=\"postern\""));
+    if (challenge.n)
+        request_set_header(req, "WWW-Authenticate", challenge);
     request_fail(req, err, &d);
     return CHAIN_DONE;
 }
@@ -22,17 +29,44 @@ static bool is_local(const struct request *req)
     return req->peer_trusted || slice_starts(req->peer, "127.") || slice_is(req->peer, "::1");
 }
 
+/* The scopes a key needs one of. */
+static unsigned scope_of(const struct route *r)
+{
+    if (r->scope)
+        return r->scope;
+    if (r->access == ACCESS_ADMIN || r->access == ACCESS_OPS)
+        return SCOPE_ADMIN;
+    return r->method == HTTP_GET ? SCOPE_READ : SCOPE_WRITE;
+}
+
+static enum chain_verdict need_scope(struct request *req)
+{
+    if (!req->principal || principal_has_scope(req->principal, scope_of(req->route)))
+        return CHAIN_NEXT;
+    return refuse(req, GW_EFORBIDDEN, SLICE(CHALLENGE ", error=\"insufficient_scope\""),
+                  SLICE("The key's scopes do not open this route."));
+}
+
 static enum chain_verdict need_user(struct request *req)
 {
     if (req->who.conflicting)
-        return refuse(req, GW_EUNAUTH, SLICE("The request carries two different credentials."));
+        return refuse(req, GW_EUNAUTH, SLICE(CHALLENGE ", error=\"invalid_request\""),
+                      SLICE("The request carries two different credentials."));
+    if (req->who.expired)
+        return refuse(req, GW_ETOKENEXPIRED,
+                      SLICE(CHALLENGE ", error=\"invalid_token\", error_description=\"expired\""),
+                      SLICE("The credential has expired."));
     if (req->who.invalid)
-        return refuse(req, GW_EUNAUTH, SLICE("The credential is not valid."));
+        return refuse(req, GW_EUNAUTH, SLICE(CHALLENGE ", error=\"invalid_token\""),
+                      SLICE("The credential is not valid."));
+    if (req->who.unavailable)
+        return refuse(req, GW_EUNAVAIL, SLICE_NONE,
+                      SLICE("The credential cannot be verified at the moment."));
     if (!req->who.known && conf_auth_required(req->conf))
-        return refuse(req, GW_EUNAUTH,
+        return refuse(req, GW_EUNAUTH, SLICE(CHALLENGE),
                       SLICE("A credential is needed: Authorization: Bearer, x-api-key, "
                             "x-goog-api-key or ?key=."));
-    return CHAIN_NEXT;
+    return need_scope(req);
 }
 
 static enum chain_verdict need_admin(struct request *req)
@@ -43,7 +77,7 @@ static enum chain_verdict need_admin(struct request *req)
         return v;
     if (!req->who.known && !conf_auth_required(req->conf))
         return CHAIN_NEXT;
-    return refuse(req, GW_EFORBIDDEN, SLICE("This route is for administrators."));
+    return refuse(req, GW_EFORBIDDEN, SLICE_NONE, SLICE("This route is for administrators."));
 }
 
 /* Whoever a proxy passes on is a stranger, unless the proxy says that it asks for itself. The
@@ -79,5 +113,5 @@ enum chain_verdict authorise_run(struct request *req)
     case ACCESS_OPS:
         return need_ops(req);
     }
-    return refuse(req, GW_EINTERNAL, SLICE_NONE);
+    return refuse(req, GW_EINTERNAL, SLICE_NONE, SLICE_NONE);
 }

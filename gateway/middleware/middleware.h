@@ -22,7 +22,7 @@ void cors_hook(struct request *req);
 /* security_headers.c: response hook. */
 void security_headers_hook(struct request *req);
 
-/* identify.c: reads the credential, never rejects. */
+/* identify.c: reads the credential and asks the keyring; never rejects, may park. */
 enum chain_verdict identify_run(struct request *req);
 
 /* ratelimit.c: token bucket per class and caller, and one for the instance. */
