@@ -4,8 +4,8 @@
  */
 #pragma once
 
-#include "storage/keytext.h"
 #include "storage/keyring.h"
+#include "storage/keytext.h"
 #include "storage/pg.h"
 
 #define HASH_NONFATAL_OOM 1 /* else uthash ends the process when it cannot grow */
