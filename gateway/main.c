@@ -4,6 +4,7 @@
  * Exit statuses: 0 well, 1 failed, 2 wrong usage, 78 (EX_CONFIG) configuration or start-up refused.
  */
 #include "gateway/cli.h"
+#include "gateway/cli_accounts.h"
 #include "gateway/cli_migrate.h"
 #include "gateway/serve.h"
 
@@ -34,6 +35,8 @@ static const struct command commands[] = {
      "bring the database to this program's schema"},
     {"health", cli_health, "[URL]", "ask a running instance whether it is ready"},
     {"keygen", cli_keygen, "", "print a random secret for JWT_SECRET_KEY or POSTERN_MASTER_KEY"},
+    {"user", cli_user, "add NAME [--admin] ...", "add a user; prints a password made for it"},
+    {"apikey", cli_apikey, "create|list|revoke ...", "make, list and take back API keys"},
     {"fields", cli_fields, "", "print what becomes of every field between the dialects"},
     {"version", command_version, "", "print the version"},
     {"help", command_help, "", "print this"},

@@ -24,15 +24,10 @@ static void arg_or_null(struct pg_args *a, struct slice s)
     pg_arg_text(a, s.n ? s : SLICE_NONE);
 }
 
-void audit_write(const struct log_ctx *log, const struct audit_entry *e)
+struct op *audit_insert(const struct audit_entry *e, uint64_t deadline_us, pg_done done, void *arg)
 {
     struct pg_args a = {0};
 
-    log_info(log, "audit", F_STR("actor", e->actor), F_CSTR("action", e->action),
-             F_STR("target", e->target), F_CSTR("outcome", e->outcome),
-             F_STR("actor_ip", e->actor_ip));
-    if (!pg_enabled())
-        return;
     pg_arg_text(&a, e->actor.n ? e->actor : SLICE("anonymous"));
     arg_or_null(&a, e->actor_ip);
     pg_arg_cstr(&a, e->action);
@@ -40,7 +35,16 @@ void audit_write(const struct log_ctx *log, const struct audit_entry *e)
     pg_arg_cstr(&a, e->outcome);
     arg_or_null(&a, e->request_id);
     arg_or_null(&a, e->detail);
-    (void)pg_query(PG_WRITE, &insert, &a, 0, on_written, NULL);
+    return pg_query(PG_WRITE, &insert, &a, deadline_us, done, arg);
+}
+
+void audit_write(const struct log_ctx *log, const struct audit_entry *e)
+{
+    log_info(log, "audit", F_STR("actor", e->actor), F_CSTR("action", e->action),
+             F_STR("target", e->target), F_CSTR("outcome", e->outcome),
+             F_STR("actor_ip", e->actor_ip));
+    if (pg_enabled())
+        (void)audit_insert(e, 0, on_written, NULL);
 }
 
 struct op *audit_page(const struct audit_filter *f, int64_t limit, int64_t offset,

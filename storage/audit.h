@@ -21,6 +21,9 @@ struct audit_entry {
 /* Writes the line, and the row without waiting for it. Everything is copied. */
 void audit_write(const struct log_ctx *log, const struct audit_entry *e);
 
+/* The row alone, for whoever waits for it (the command line). */
+struct op *audit_insert(const struct audit_entry *e, uint64_t deadline_us, pg_done done, void *arg);
+
 struct audit_filter {
     struct slice actor, action; /* empty = any */
     struct slice since;         /* RFC 3339, empty = any */

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <openssl/rand.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,4 +64,22 @@ void rng_hex(char *to, size_t n_bytes)
         to[2 * i] = digits[raw[i] >> 4];
         to[2 * i + 1] = digits[raw[i] & 15];
     }
+}
+
+void rng_uuid(char to[37])
+{
+    static const unsigned char dashes[] = {8, 13, 18, 23};
+    char hex[32];
+    size_t from = 0;
+
+    rng_hex(hex, 16);
+    hex[12] = '4';
+    hex[16] = "89ab"[hex[16] & 3];
+    for (size_t i = 0, d = 0; i < 36; i++) {
+        bool dash = d < sizeof(dashes) && i == dashes[d];
+
+        to[i] = dash ? '-' : hex[from++];
+        d += dash;
+    }
+    to[36] = '\0';
 }

@@ -16,3 +16,6 @@ uint64_t rng_u64(void);
 
 /* Writes 2 * n_bytes lower-case hex digits and no terminator; n_bytes <= 64. */
 void rng_hex(char *to, size_t n_bytes);
+
+/* A random UUID (RFC 9562, version 4) as 36 characters and a NUL. */
+void rng_uuid(char to[37]);

@@ -65,9 +65,24 @@ static void test_hex_writes_two_digits_a_byte_and_nothing_more(void **state)
     assert_int_equal(text[32], '!');
 }
 
+static void test_a_uuid_is_random_and_of_version_4(void **state)
+{
+    char one[37], two[37];
+
+    rng_uuid(one);
+    rng_uuid(two);
+    assert_string_not_equal(one, two);
+    assert_int_equal(strlen(one), 36);
+    assert_int_equal(strspn(one, "0123456789abcdef-"), 36);
+    assert_true(one[8] == '-' && one[13] == '-' && one[18] == '-' && one[23] == '-');
+    assert_int_equal(one[14], '4');
+    assert_non_null(memchr("89ab", one[19], 4));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_uuid_is_random_and_of_version_4),
         cmocka_unit_test(test_ten_thousand_numbers_are_all_different),
         cmocka_unit_test(test_a_forked_child_does_not_repeat_its_parent),
         cmocka_unit_test(test_hex_writes_two_digits_a_byte_and_nothing_more),
