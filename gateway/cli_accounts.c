@@ -256,7 +256,7 @@ static void on_user_added(enum gw_err err, const struct pg_rows *rows, void *arg
 static void add_user(struct run *r, struct slice team_id)
 {
     struct user_new u = {
-        .id = slice_cstr(r->id),
+        .id = slice_of(r->id, sizeof(r->id) - 1),
         .user_id = slice_cstr(r->args.word),
         .email = slice_cstr(r->args.email),
         .password_hash = slice_cstr(r->stored),
