@@ -32,6 +32,7 @@
 #include "storage/dbversion.h"
 #include "storage/idempotency.h"
 #include "storage/keyring.h"
+#include "storage/ledger.h"
 #include "storage/limiter.h"
 #include "storage/pg.h"
 #include "storage/redis.h"
@@ -470,6 +471,7 @@ static const struct subsystem {
     {"offload", start_offload, offload_deinit},
     {"reload", NULL, stop_reload},
     {"postgres", pg_init, pg_deinit},
+    {"ledger", ledger_init, ledger_deinit},
     {"transport", start_transport, transport_deinit},
     {"provider", start_provider, provider_deinit},
     {"redis", redis_init, redis_deinit},

@@ -14,6 +14,7 @@
 #include "gateway/core/log.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
+#include "handlers/admit_book.h"
 #include "handlers/admit_cost.h"
 #include "handlers/admit_refuse.h"
 #include "handlers/llm.h"
@@ -34,6 +35,7 @@ struct admission {
     struct op *reserving;
     struct admit_worst worst;
     struct budget_hold *hold; /* NULL: no limits */
+    uint64_t begun_wall_us;
 };
 
 /* --- models --------------------------------------------------------------------------------- */
@@ -173,6 +175,7 @@ static void start(void *arg)
     struct admission *a = arg;
     const struct principal *p = a->req->principal;
 
+    a->begun_wall_us = loop_wall_us();
     if (!p || p->n_budget_scopes == 0)
         a->done(a, a->arg);
     else if (!reserve(a))
@@ -223,6 +226,7 @@ void admit_settle(struct request *req, struct admission *a, const struct admit_a
         budget_settle(a->hold, bill.cost, bill.tokens);
         a->hold = NULL;
     }
+    admit_book(req, ask, out, &bill, a ? a->begun_wall_us : loop_wall_us());
 }
 
 void admit_release(struct admission *a)
@@ -232,15 +236,6 @@ void admit_release(struct admission *a)
     tell_left(a->req, budget_left(a->hold), a->worst.cost);
     budget_settle(a->hold, 0, 0);
     a->hold = NULL;
-}
-
-void admit_book_reused(struct request *req, const struct admit_ask *ask,
-                       const struct admit_reused *what)
-{
-    struct slice labels[2] = {what->provider, what->model};
-
-    if (what->saved_nano_usd > 0 && !what->err)
-        metrics_add(metrics_series(M_LLM_AVOIDED, labels), what->saved_nano_usd);
 }
 
 void admit_alert(const struct budget_alert *alert)

@@ -183,6 +183,11 @@ enum convo_stop {
 struct convo_usage {
     bool known;
     uint64_t input, cache_read, cache_write, output, reasoning;
+    /* The vendor's usage object as it came, for the ledger. Anthropic's streams tell it in two
+     * parts: raw_first is then that of message_start. Valid as an event's other slices; what a
+     * provider call hands out lasts as long as its arena, and has both parts in `raw`, as an array.
+     */
+    struct slice raw, raw_first;
 };
 
 enum convo_event_kind {

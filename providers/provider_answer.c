@@ -12,6 +12,7 @@
     1000000u /* after the terminal event, for the connection to become reusable                    \
               */
 #define SCRATCH_BYTES (4u << 20)
+#define MAX_RAW_USAGE 2048u /* of the vendor's usage object; a longer one is not kept */
 
 static enum gw_err on_sse(const struct sse_event *ev, void *arg);
 
@@ -58,6 +59,66 @@ void provider_answer_head(struct provider_call *c, const struct transport_head *
     a->sse_ready = true;
     if (!c->info.passed_through)
         a->decoder = c->model->provider->dialect->decoder_new(c->req.arena, c->req.convo, c->model);
+}
+
+/* --- usage ------------------------------------------------------------------------------------ */
+
+/* Room for n bytes, used again for the next usage of a stream; NULL when there is none. */
+static char *raw_room(struct provider_call *c, struct provider_raw *to, size_t n)
+{
+    if (n > to->cap) {
+        to->p = arena_bytes(c->req.arena, n + n / 2);
+        to->cap = to->p ? n + n / 2 : 0;
+    }
+    return to->p;
+}
+
+/* The first part stays as it is: it may be what lies in c->raw. */
+static struct slice keep_first(struct provider_call *c, struct slice first)
+{
+    char *p;
+
+    if (first.n == 0 || first.n > MAX_RAW_USAGE)
+        return SLICE_NONE;
+    if (first.p == c->raw_first.p)
+        return first;
+    p = raw_room(c, &c->raw_first, first.n);
+    if (!p)
+        return SLICE_NONE;
+    memcpy(p, first.p, first.n);
+    return slice_of(p, first.n);
+}
+
+/* `last` alone, or "[first,last]". */
+static struct slice keep_raw(struct provider_call *c, struct slice first, struct slice last)
+{
+    size_t n = last.n + (first.n ? first.n + 3 : 0);
+    char *p, *to;
+
+    if (last.n == 0 || last.n > MAX_RAW_USAGE)
+        return SLICE_NONE;
+    p = to = raw_room(c, &c->raw, n);
+    if (!p)
+        return SLICE_NONE;
+    if (!first.n) {
+        memmove(p, last.p, last.n);
+        return slice_of(p, n);
+    }
+    *to++ = '[';
+    memcpy(to, first.p, first.n);
+    to += first.n;
+    *to++ = ',';
+    memcpy(to, last.p, last.n);
+    to[last.n] = ']';
+    return slice_of(p, n);
+}
+
+/* What was told of usage; its texts are copied. */
+static void take_usage(struct provider_call *c, const struct convo_usage *u)
+{
+    c->usage = *u;
+    c->usage.raw_first = keep_first(c, u->raw_first);
+    c->usage.raw = keep_raw(c, c->usage.raw_first, u->raw);
 }
 
 /* --- what the provider says went wrong ------------------------------------------------------ */
@@ -123,12 +184,16 @@ static size_t written_bytes(const struct convo_event *ev)
     }
 }
 
+/* Usage is given as it was kept, since its texts outlive the event. */
 static enum gw_err give_event(struct provider_call *c, const struct convo_event *ev)
 {
+    struct convo_event kept = *ev;
     enum gw_err err;
 
     c->info.output_bytes += written_bytes(ev);
-    err = c->sink->on_event(ev, c->arg);
+    if (ev->kind == CONVO_EV_USAGE)
+        kept.usage = c->usage;
+    err = c->sink->on_event(&kept, c->arg);
     if (c->dead)
         return GW_EGONECLIENT;
     return err == GW_ETOOBIG ? GW_EUPBAD : err;
@@ -177,7 +242,7 @@ static enum gw_err on_event(const struct convo_event *ev, void *arg)
     if (ev->kind == CONVO_EV_ERROR)
         return vendor_error(c, ev->err, ev->text);
     if (ev->kind == CONVO_EV_USAGE)
-        c->usage = ev->usage;
+        take_usage(c, &ev->usage);
     if (!a->live) {
         if (!is_good_event(ev->kind)) {
             hold_event(c, ev);
@@ -201,7 +266,7 @@ static enum gw_err on_event_checked(const struct convo_event *ev, void *arg)
     if (ev->kind == CONVO_EV_ERROR)
         return vendor_error(c, ev->err, ev->text);
     if (ev->kind == CONVO_EV_USAGE)
-        c->usage = ev->usage;
+        take_usage(c, &ev->usage);
     c->answer.ended |= ev->kind == CONVO_EV_END;
     return GW_OK;
 }
@@ -316,7 +381,7 @@ static enum gw_err pass_event(struct provider_call *c, const struct sse_event *e
     if (info.error)
         return vendor_error(c, GW_EUPSTREAM, info.text);
     if (info.has_usage)
-        c->usage = info.usage;
+        take_usage(c, &info.usage);
     if (info.usage_only && !c->req.convo->include_usage)
         return GW_OK;
     if (!a->live && !info.has_content && !info.finish && !info.done)
@@ -348,12 +413,15 @@ static enum gw_err check_count(struct provider_call *c, struct slice body)
 static enum gw_err read_passed(struct provider_call *c)
 {
     struct slice body = buf_slice(&c->answer.body);
+    struct convo_usage usage = {.known = false};
     enum gw_err err = c->req.count
                           ? check_count(c, body)
-                          : c->model->provider->dialect->pass_answer(c->req.arena, body, &c->usage);
+                          : c->model->provider->dialect->pass_answer(c->req.arena, body, &usage);
 
-    if (!err)
+    if (!err) {
+        take_usage(c, &usage);
         err = provider_go_live(c);
+    }
     if (err)
         return err;
     c->answer.ended = true;
@@ -372,7 +440,7 @@ static enum gw_err read_embeddings(struct provider_call *c)
 
     if (err)
         return err;
-    c->usage = ans.usage;
+    take_usage(c, &ans.usage);
     err = provider_go_live(c);
     if (err)
         return err;

@@ -111,6 +111,10 @@ struct provider_call {
     struct provider_call_info info;
     struct convo_report report;
     struct convo_usage usage; /* of the present or last sending */
+    struct provider_raw {
+        char *p; /* in the request's arena */
+        size_t cap;
+    } raw, raw_first; /* bytes of usage.raw and usage.raw_first */
     bool stream;
     unsigned busy; /* frames of ours on the stack that go on after a callback */
     bool dead;     /* cancelled */

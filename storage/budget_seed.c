@@ -1,19 +1,24 @@
 /*
  * budget_seed.c - what a period has cost before anybody counted: the daily sums of the ledger in
- * Postgres.
+ * Postgres, and the rows this process has not stored yet.
  *
- * One query serves all who ask for the same scope and period; it lives on the heap until its
- * waiters are told or gone.
+ *     ASKED --sum--> the waiters --(stored rows meanwhile: asked again, at most MAX_TRIES times)
+ *
+ * A row is either in Postgres or pending; when rows were stored while the query ran, it may have
+ * been counted in both or in neither, so the sum is asked for again. One query serves all who ask
+ * for the same scope and period; it lives on the heap until its waiters are told or gone.
  */
 #include "storage/budget_private.h"
 
 #include "gateway/core/loop.h"
+#include "storage/ledger.h"
 #include "storage/spend.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define TIMEOUT_US 2000000u
+#define MAX_TRIES 3u
 
 struct waiter {
     struct op op; /* first member */
@@ -30,6 +35,8 @@ struct seed_query {
     int64_t begin, next;
     struct op *op;
     bool telling; /* off the list; freed when all are told */
+    unsigned tries;
+    uint64_t stored; /* rows of the ledger in Postgres when it was asked */
 };
 
 static LIST_HEAD(, seed_query) queries = LIST_HEAD_INITIALIZER(queries);
@@ -53,8 +60,18 @@ static void tell(struct seed_query *q, int64_t spent)
     free(q);
 }
 
+static uint64_t rows_stored(void)
+{
+    struct ledger_stats st;
+
+    ledger_stats(&st);
+    return st.stored;
+}
+
 static bool query_ask(struct seed_query *q)
 {
+    q->tries++;
+    q->stored = rows_stored();
     q->op = spend_of_scope(q->scope.id, q->begin, q->next, loop_now_us() + TIMEOUT_US, on_sum, q);
     return q->op != NULL;
 }
@@ -62,9 +79,15 @@ static bool query_ask(struct seed_query *q)
 static void on_sum(enum gw_err err, int64_t nano_usd, void *arg)
 {
     struct seed_query *q = arg;
+    bool moved = rows_stored() != q->stored;
+    int64_t sum = -1;
 
     q->op = NULL;
-    tell(q, err ? -1 : nano_usd);
+    if (!err && moved && q->tries < MAX_TRIES && query_ask(q))
+        return;
+    if (!err && __builtin_add_overflow(nano_usd, ledger_pending_cost(q->scope.id), &sum))
+        sum = BUDGET_MAX_AMOUNT;
+    tell(q, sum);
 }
 
 static struct seed_query *query_of(const struct budget_hold *h, unsigned i)

@@ -386,7 +386,7 @@ enum gw_err segment_adopt(const char *dir, const char *file, struct segment **re
         return GW_ENOMEM;
     }
     g->fd = fd;
-    g->sealed = g->adopted = true;
+    g->sealed = g->adopted = g->unsure = true;
     err = g->size < SEGMENT_HEADER || g->size > MAX_SIZE ? GW_EBADREQ : map_file(g, PROT_READ);
     if (!err && !head_is_good(g, file))
         err = GW_EBADREQ;

@@ -47,6 +47,7 @@ struct segment {
     bool adopted;     /* another process began it */
     unsigned busy;    /* jobs in the pool that use it */
     bool broken;      /* its pages cannot be had: nothing is added any more */
+    bool unsure;      /* who ships it does not know how far it is; at first true if adopted */
 };
 
 /* A new file in `dir`, locked and mapped. GW_EFULL no room, GW_EIO (directory missing, read-only),

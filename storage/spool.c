@@ -421,9 +421,9 @@ bool spool_append(struct spool *s, struct slice record)
 
 /* --- shipping ------------------------------------------------------------------------------- */
 
-static const struct segment *first_unshipped(const struct segment_list *list)
+static struct segment *first_unshipped(const struct segment_list *list)
 {
-    const struct segment *g;
+    struct segment *g;
 
     TAILQ_FOREACH (g, list, link)
         if (g->shipped < g->rows)
@@ -431,9 +431,9 @@ static const struct segment *first_unshipped(const struct segment_list *list)
     return NULL;
 }
 
-const struct segment *spool_first(const struct spool *s)
+struct segment *spool_first(const struct spool *s)
 {
-    const struct segment *g = first_unshipped(&s->adopted);
+    struct segment *g = first_unshipped(&s->adopted);
 
     return g ? g : first_unshipped(&s->own);
 }

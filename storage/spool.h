@@ -55,8 +55,9 @@ struct spool *spool_close(struct spool *s);
 bool spool_append(struct spool *s, struct slice record);
 
 /* The segment whose records should be shipped first, or NULL when all are: files of the dead, then
- * ours from the oldest on. It lives until spool_shipped() said that all of it is. */
-const struct segment *spool_first(const struct spool *s);
+ * ours from the oldest on. It lives until spool_shipped() said that all of it is. The caller may
+ * write `unsure` in it, nothing else. */
+struct segment *spool_first(const struct spool *s);
 
 /* Records up to position `pos`, `rows` of them since the last call, are safe elsewhere. A sealed
  * segment that is wholly shipped is gone afterwards. */

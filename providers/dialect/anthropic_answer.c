@@ -22,6 +22,7 @@
 #define MAX_BLOCKS 4096u        /* blocks of one answer */
 #define MAX_INPUT (4u << 20)    /* streamed input of one unknown block, bytes */
 #define MAX_HELD (4u << 20)     /* text held back, bytes */
+#define MAX_RAW 4096u           /* of a usage object that is kept, bytes */
 
 enum block_kind {
     BLOCK_TEXT,
@@ -117,6 +118,7 @@ static enum gw_err take_usage(struct dialect_decoder *d, struct json usage)
     d->usage.input = d->counted.input + d->counted.cache_read + d->counted.cache_write;
     d->usage.cache_read = d->counted.cache_read;
     d->usage.cache_write = d->counted.cache_write;
+    d->usage.raw = json_raw(usage);
     return emit(d, (struct convo_event){.kind = CONVO_EV_USAGE, .usage = d->usage});
 }
 
@@ -513,6 +515,8 @@ static enum gw_err on_message_start(struct dialect_decoder *d, struct json event
 
     if (!err)
         err = take_usage(d, json_get(message, "usage"));
+    if (d->usage.raw.n <= MAX_RAW)
+        d->usage.raw_first = arena_dup(d->arena, d->usage.raw);
     return err;
 }
 

@@ -72,6 +72,8 @@ static bool merge_usage(struct json usage, struct convo_usage *u)
     count(json_get(usage, "output_tokens_details"), "thinking_tokens", &u->reasoning);
     u->input = input + u->cache_read + u->cache_write;
     u->known |= known;
+    if (known)
+        u->raw = json_raw(usage);
     return known;
 }
 
@@ -105,6 +107,8 @@ static void inspect(struct json event, struct dialect_pass_info *info)
     } else if (json_str_is(type, "message_start")) {
         info->has_usage = merge_usage(json_get(json_get(event, "message"), "usage"), &info->usage);
     } else if (json_str_is(type, "message_delta")) {
+        if (!info->usage.raw_first.n)
+            info->usage.raw_first = info->usage.raw;
         info->has_usage = merge_usage(json_get(event, "usage"), &info->usage);
         info->finish = json_is(json_get(json_get(event, "delta"), "stop_reason"), JSON_STRING);
     } else if (json_str_is(type, "message_stop")) {

@@ -281,6 +281,7 @@ static enum gw_err google_decode_embed(struct arena *a, struct slice body,
         tokens >= 0) {
         ans.usage.known = true;
         ans.usage.input = (uint64_t)tokens;
+        ans.usage.raw = json_raw(json_get(root, "usageMetadata"));
     }
     *ret = ans;
     return GW_OK;

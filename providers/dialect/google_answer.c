@@ -84,6 +84,7 @@ bool google_usage(struct json usage, struct convo_usage *ret)
     candidates = count(usage, "candidatesTokenCount");
     thoughts = count(usage, "thoughtsTokenCount");
     ret->known = true;
+    ret->raw = json_raw(usage);
     ret->input = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount");
     ret->cache_read = count(usage, "cachedContentTokenCount");
     ret->reasoning = thoughts;

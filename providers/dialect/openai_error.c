@@ -23,7 +23,7 @@ bool openai_usage(struct json usage, struct convo_usage *ret)
 {
     struct json in = json_get(usage, "prompt_tokens_details");
     struct json out = json_get(usage, "completion_tokens_details");
-    struct convo_usage u = {.known = true};
+    struct convo_usage u = {.known = true, .raw = json_raw(usage)};
     bool any;
 
     if (!json_is(usage, JSON_OBJECT))
@@ -219,6 +219,7 @@ enum gw_err openai_decode_embed(struct arena *a, struct slice body,
         return err;
     if (count(json_get(json_get(root, "usage"), "prompt_tokens"), &answer.usage.input))
         answer.usage.known = true;
+    answer.usage.raw = json_raw(json_get(root, "usage"));
     *ret = answer;
     return GW_OK;
 }

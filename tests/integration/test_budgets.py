@@ -1,17 +1,598 @@
-"""Budgets: money and tokens of keys and teams, counted in a real Redis over a real Postgres."""
+"""Budgets: money and tokens of keys and teams, counted in a real Redis over a real Postgres. Amounts are
+nano-USD; support/meter.py is the provider, so that each test knows what a call costs."""
 
+import base64
+import glob
+import hashlib
+import json
 import os
+import selectors
 import subprocess
+import threading
+import time
 
-import gateway
-from redisd import Redis
+import pytest
 
-BUILD = os.path.dirname(os.path.join(gateway.ROOT, gateway.binary()))
+import meter as metering
+from gateway import binary
+
+USD = 10 ** 9
+FAST = {"gateway.yaml": {"ledger.flush_ms": 20}}
 
 
-def test_reservations_settlements_outages_and_flushes_against_a_real_redis():
+def live(name, redis):
+    return subprocess.run([os.path.join(os.path.dirname(os.path.abspath(binary())), name)], capture_output=True,
+                          text=True, timeout=120, env={**os.environ, "REDIS_URL": redis.url})
+
+
+def test_reservations_settlements_outages_and_flushes_against_a_real_redis(redis):
     """tests/unit/live_budget.c: CHECKS 78 and 81 among others."""
-    with Redis() as redis:
-        run = subprocess.run([os.path.join(BUILD, "live_budget")], capture_output=True, text=True, timeout=120,
-                             env={**os.environ, "REDIS_URL": redis.url})
+    run = live("live_budget", redis)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+# --- keys -----------------------------------------------------------------------------------------------------
+
+class Caller:
+    """A key in the database, and what it asks."""
+
+    def __init__(self, pg, team=None, budget=None, period="day", tpm=None, models=()):
+        self.text = "pk-" + base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+        digest = hashlib.sha256(self.text.encode()).hexdigest()
+        self.team = team
+        self.id = pg.one("""WITH u AS (INSERT INTO users (user_id) VALUES ('u-%s') RETURNING id)
+            INSERT INTO api_keys (owner_id, team_id, name, prefix, key_sha256, models, tokens_per_minute,
+                                  budget_nano_usd, budget_period)
+            SELECT id, %s, 'k', '%s', decode('%s', 'hex'), '{%s}', %s, %s, '%s' FROM u RETURNING id""" % (
+            digest[:16], "'%s'" % team if team else "NULL", self.text[:10], digest, ",".join(models),
+            tpm or "NULL", "NULL" if budget is None else budget, period))
+        self.headers = {"Authorization": "Bearer " + self.text}
+
+    def ask(self, gw, model="openai/metered", max_tokens=5, **more):
+        more = {"max_tokens": max_tokens, **more} if max_tokens else more
+        return gw.chat(model, headers=dict(self.headers), **more)
+
+    @property
+    def tag(self):
+        return self.team or self.id
+
+    def sums(self, redis, kind="key"):
+        """(spent, held) as Redis has them, in the one period there is."""
+        scope = "key:" + self.id if kind == "key" else "team:" + self.team
+        keys = [k for k in redis.call("KEYS", "budget:{%s}:%s:*:sum" % (self.tag, scope))]
+        assert len(keys) == 1, keys
+        return tuple(int(redis.call("HGET", keys[0], f) or 0) for f in ("spent", "held"))
+
+
+    def expect(self, redis, sums, kind="key"):
+        """Settling does not wait for Redis, so an answer may be here a moment before."""
+        seen = None
+        for _ in range(500):
+            seen = self.sums(redis, kind)
+            if seen == sums:
+                return
+            time.sleep(0.01)
+        assert seen == sums
+
+
+def add_team(pg, budget=None, period="day"):
+    return pg.one("INSERT INTO teams (name, budget_nano_usd, budget_period) VALUES ('t' || random(), %s, '%s') "
+                  "RETURNING id" % ("NULL" if budget is None else budget, period))
+
+
+def set_budget(pg, caller, budget):
+    pg.psql("UPDATE api_keys SET budget_nano_usd = %d WHERE id = '%s'" % (budget, caller.id))
+
+
+def wait_until(what, timeout=20):
+    end = time.monotonic() + timeout
+    while not what():
+        assert time.monotonic() < end, "it does not become true"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def meter():
+    with metering.Meter() as m:
+        yield m
+
+
+@pytest.fixture
+def make(make_gateway, meter, postgres, redis):
+    """Gateways on the meter, the database and Redis."""
+    def start(**kw):
+        conf = {**FAST, **kw.pop("conf", {})}
+        env = {**meter.env(), **kw.pop("env", {})}
+        return make_gateway(env=env, models=metering.MODELS, with_standin=False, pg=kw.pop("pg", postgres),
+                            redis=kw.pop("redis", redis), conf=conf, **kw)
+    return start
+
+
+def worst_case(gw, meter, caller, redis):
+    """What one call of the usual form reserves."""
+    before = meter.taken
+    meter.hold()
+    t = threading.Thread(target=caller.ask, args=(gw,))
+    t.start()
+    wait_until(lambda: meter.taken > before)
+    held = caller.sums(redis)[1]
+    meter.release()
+    t.join()
+    assert held > meter.cost
+    return held
+
+
+def rows(pg, caller, columns="status, cost_nano_usd, usage_known"):
+    return pg.psql("SELECT %s FROM provider_calls WHERE key_id = '%s' ORDER BY spool_id, spool_pos"
+                   % (columns, caller.id))
+
+
+def booked(pg, callers, n):
+    """Cost of all rows of these keys once there are n; as the daily table has it, too."""
+    keys = ",".join("'%s'" % c.id for c in callers)
+    wait_until(lambda: int(pg.one("SELECT count(*) FROM provider_calls WHERE key_id IN (%s)" % keys)) >= n)
+    cost = int(pg.one("SELECT coalesce(sum(cost_nano_usd), 0) FROM provider_calls WHERE key_id IN (%s)" % keys))
+    assert cost == int(pg.one("SELECT coalesce(sum(cost_nano_usd), 0) FROM usage_daily WHERE key_id IN (%s)" % keys))
+    return cost
+
+
+# --- many at once ---------------------------------------------------------------------------------------------
+
+def request_bytes(caller):
+    body = json.dumps({"model": "openai/metered", "max_tokens": 5,
+                       "messages": [{"role": "user", "content": "hello"}]}).encode()
+    return (b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: "
+            b"application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+            % (caller.text.encode(), len(body), body))
+
+
+class Crowd:
+    """Many requests at once, each on a connection of its own."""
+
+    def __init__(self, gateways, callers, n):
+        self.poll = selectors.DefaultSelector()
+        self.answers = []
+        self.open = n
+        for i in range(n):
+            s = gateways[i % len(gateways)].connect()
+            s.sendall(request_bytes(callers[i // len(gateways) % len(callers)]))
+            self.poll.register(s, selectors.EVENT_READ, bytearray())
+
+    def read_until(self, n):
+        """Reads until n have been answered."""
+        end = time.monotonic() + 60
+        while len(self.answers) < n:
+            assert time.monotonic() < end, "%d answers of %d" % (len(self.answers), n)
+            for key, _ in self.poll.select(1):
+                part = key.fileobj.recv(65536)
+                key.data.extend(part)
+                if not part:
+                    self.answers.append(int(key.data.split(b" ", 2)[1]))
+                    self.poll.unregister(key.fileobj)
+                    key.fileobj.close()
+
+
+def gateways_of(make, n=2):
+    return [make(env={"API_WORKERS": "2"}) for _ in range(n)]
+
+
+def test_a_thousand_requests_at_once_get_through_as_far_as_the_money_goes(make, meter, postgres, redis):
+    gateways = gateways_of(make)
+    caller = Caller(postgres, budget=USD)
+    each = worst_case(gateways[0], meter, caller, redis)
+    caller = Caller(postgres, budget=10 * each)
+    taken = meter.taken
+    meter.hold()
+    crowd = Crowd(gateways, [caller], 1000)
+    crowd.read_until(990)
+    assert set(crowd.answers) == {402}
+    caller.expect(redis, (0, 10 * each))
+    meter.release()
+    crowd.read_until(1000)
+    assert crowd.answers.count(200) == 10 and meter.taken - taken == 10
+    caller.expect(redis, (10 * meter.cost, 0))
+    assert booked(postgres, [caller], 10) == 10 * meter.cost <= 10 * each
+
+
+def test_two_keys_of_a_team_share_its_money(make, meter, postgres, redis):
+    gateways = gateways_of(make)
+    each = worst_case(gateways[0], meter, Caller(postgres, budget=USD, team=None), redis)
+    team = add_team(postgres, budget=10 * each)
+    callers = [Caller(postgres, team=team, budget=8 * each) for _ in range(2)]
+    meter.hold()
+    crowd = Crowd(gateways, callers, 1000)
+    crowd.read_until(990)
+    assert set(crowd.answers) == {402}
+    callers[0].expect(redis, (0, 10 * each), "team")
+    held = [c.sums(redis)[1] for c in callers]
+    assert sum(held) == 10 * each and max(held) <= 8 * each
+    meter.release()
+    crowd.read_until(1000)
+    assert crowd.answers.count(200) == 10
+    callers[0].expect(redis, (10 * meter.cost, 0), "team")
+    assert booked(postgres, callers, 10) == 10 * meter.cost
+
+
+def test_check_078_flushall_in_mid_load_overspends_by_no_more_than_what_was_unsettled(make, meter, postgres,
+                                                                                      redis):
+    """At a flush at most `clients` reservations are lost. What was settled is known to the process that was
+    told last, and each reservation brings what its process knows; so every flush lets through at most what
+    was held then."""
+    gateways = gateways_of(make)
+    clients, flushes = 8, 3
+    each = worst_case(gateways[0], meter, Caller(postgres, budget=USD), redis)
+    caller = Caller(postgres, budget=150 * meter.cost + each)
+    passed, stop = [], threading.Event()
+
+    def load(gw):
+        while not stop.is_set():
+            a = caller.ask(gw)
+            assert a.status in (200, 402), a.text
+            if a.status == 402:
+                return
+            passed.append(1)
+
+    threads = [threading.Thread(target=load, args=(gateways[i % 2],)) for i in range(clients)]
+    for t in threads:
+        t.start()
+    for i in range(flushes):
+        wait_until(lambda: len(passed) > 30 * (i + 1) or not any(t.is_alive() for t in threads))
+        redis.call("FLUSHALL")
+    for t in threads:
+        t.join(60)
+    stop.set()
+    assert not any(t.is_alive() for t in threads)
+    spent = booked(postgres, [caller], len(passed))
+    assert spent == len(passed) * meter.cost
+    assert spent <= 150 * meter.cost + each + flushes * clients * each
+    assert spent >= 150 * meter.cost - clients * each  # and it was not stopped early
+    assert caller.ask(gateways[0]).status == 402
+
+
+# --- how a call ends ------------------------------------------------------------------------------------------
+
+def test_a_good_answer_costs_what_the_provider_says_and_tells_what_is_left(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=USD)
+    a = caller.ask(gw)
+    assert a.status == 200
+    assert a.headers["x-postern-budget-left-usd"] == "%.9f" % ((USD - meter.cost) / USD)
+    caller.expect(redis, (meter.cost, 0))
+    booked(postgres, [caller], 1)
+    row = rows(postgres, caller, "status, cost_nano_usd, usage_known, tokens_in, tokens_out, provider, model, "
+                                 "asked_model, surface, purpose, stream, attempts")
+    assert row == [["ok", str(meter.cost), "t", "5", "5", "openai", "metered", "openai/metered", "openai", "chat",
+                    "f", "1"]]
+
+
+def test_a_failed_call_gives_its_reservation_back(make, meter, postgres, redis):
+    gw = make(conf={"gateway.yaml": {**FAST["gateway.yaml"], "retry.attempts": 1}})
+    caller = Caller(postgres, budget=USD)
+    meter.failures = [500]
+    assert caller.ask(gw).status == 502
+    caller.expect(redis, (0, 0))
+    booked(postgres, [caller], 1)
+    assert rows(postgres, caller) == [["provider-failed", "0", "t"]]
+
+
+def test_a_call_that_is_sent_again_is_one_call(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=USD)
+    meter.failures = [500]
+    a = caller.ask(gw)
+    assert a.status == 200 and a.headers["x-postern-attempts"] == "2"
+    caller.expect(redis, (meter.cost, 0))
+    booked(postgres, [caller], 1)
+    assert rows(postgres, caller, "cost_nano_usd, attempts") == [[str(meter.cost), "2"]]
+
+
+def test_check_070_a_connection_that_closes_as_the_post_arrives_is_one_execution_at_most(make_gateway, standin,
+                                                                                         postgres, redis):
+    gw = make_gateway(pg=postgres, redis=redis, conf=FAST)
+    caller = Caller(postgres, budget=USD)
+    standin.control({"close_on_next": "fin"}, match={"dialect": "openai"}, repeat=1)
+    answers = [gw.chat(headers={**caller.headers, "Idempotency-Key": "once-%d" % i}, max_tokens=5) for i in range(2)]
+    assert answers[0].status == 200 and answers[1].status in (200, 502)
+    booked(postgres, [caller], 2)
+    found = dict((k, (cost, status)) for k, cost, status in
+                 rows(postgres, caller, "idempotency_key, cost_nano_usd, status"))
+    assert sorted(found) == ["once-0", "once-1"]
+    assert (int(found["once-1"][0]) > 0) == (answers[1].status == 200)
+    caller.expect(redis, (sum(int(c) for c, _ in found.values()), 0))
+    # the same key again: told from memory, not bought again
+    assert gw.chat(headers={**caller.headers, "Idempotency-Key": "once-0"}, max_tokens=5).status == 200
+    caller.expect(redis, (sum(int(c) for c, _ in found.values()), 0))
+
+
+def read_some(s, marker):
+    got = b""
+    while marker not in got:
+        part = s.recv(4096)
+        assert part, got
+        got += part
+    return got
+
+
+def open_stream(gw, caller, path="/v1/chat/completions", **more):
+    body = json.dumps({"model": "openai/metered", "max_tokens": 500, "stream": True,
+                       "messages": [{"role": "user", "content": "hello"}], **more}).encode()
+    s = gw.connect()
+    s.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"
+              b"Content-Length: %d\r\n\r\n%s" % (path.encode(), caller.text.encode(), len(body), body))
+    return s
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_stream_the_client_leaves_costs_what_it_has_produced(make, meter, postgres, redis, path):
+    gw, caller = make(), Caller(postgres, budget=USD)
+    meter.pieces = ["x" * 400] * 9 + ["theend__"]
+    meter.hold()
+    s = open_stream(gw, caller, path)
+    read_some(s, b"theend__")
+    s.close()
+    cost = booked(postgres, [caller], 1)
+    status, known, out = rows(postgres, caller, "status, usage_known, tokens_out")[0]
+    assert (status, known) == ("client-gone", "f")
+    assert int(out) == (9 * 400 + 8) // 4
+    assert cost >= int(out) * metering.OUTPUT
+    caller.expect(redis, (cost, 0))
+
+
+def test_a_stream_the_provider_cuts_costs_what_it_has_produced(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=USD)
+    meter.pieces, meter.cut = ["x" * 400, "theend__"], True
+    s = open_stream(gw, caller)
+    read_some(s, b"error")
+    cost = booked(postgres, [caller], 1)
+    assert rows(postgres, caller, "status, usage_known, tokens_out") == [["provider-failed", "f", "102"]]
+    caller.expect(redis, (cost, 0))
+    s.close()
+
+
+def test_a_client_that_leaves_while_it_waits_has_been_read(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=USD)
+    meter.hold()
+    s = gw.connect()
+    s.sendall(request_bytes(caller))
+    wait_until(lambda: meter.taken == 1)
+    s.close()
+    cost = booked(postgres, [caller], 1)
+    status, known, tokens_in, out = rows(postgres, caller, "status, usage_known, tokens_in, tokens_out")[0]
+    assert (status, known, out) == ("client-gone", "f", "0")
+    assert cost == int(tokens_in) * metering.INPUT > 0
+    caller.expect(redis, (cost, 0))
+
+
+def test_a_stream_without_usage_is_estimated_and_one_with_it_is_not(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=USD)
+    for tells in (True, False):
+        meter.tells_usage = tells
+        s = open_stream(gw, caller)
+        assert b"usage" not in read_some(s, b"[DONE]")  # nobody asked for it
+        s.close()
+    booked(postgres, [caller], 2)
+    assert rows(postgres, caller, "status, usage_known, tokens_out") == [["ok", "t", "5"], ["ok", "f", "2"]]
+
+
+def test_embeddings_are_paid_for(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=USD)
+    meter.tokens = (70, 0)
+    a = gw.post("/v1/embeddings", {"model": "openai/vectors", "input": "hello"}, headers=caller.headers)
+    assert a.status == 200
+    caller.expect(redis, (70 * metering.INPUT, 0))
+    booked(postgres, [caller], 1)
+    assert rows(postgres, caller, "purpose, tokens_in, tokens_out") == [["embeddings", "70", "0"]]
+
+
+# --- refusals -------------------------------------------------------------------------------------------------
+
+def test_a_refusal_says_whose_budget_how_much_is_left_and_until_when(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=100 * metering.INPUT, period="day")
+    a = caller.ask(gw, max_tokens=50)
+    assert a.status == 402
+    error = a.json["error"]
+    assert error["code"] == "budget-exceeded" and error["type"] == "insufficient_quota"
+    assert "daily budget of this key is $0.0001, of which $0.0001 is left" in error["message"]
+    assert "T00:00:00Z" in error["message"]
+    assert "retry-after" not in a.headers  # the call is dearer than the whole budget
+    assert meter.taken == 0
+    assert gw.metrics()['budget_rejections_total{scope="key"}'] == 1
+
+
+def test_what_comes_with_the_next_period_may_be_waited_for(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=2 * metering.OUTPUT * 8)
+    meter.tokens = (1, 15)
+    assert caller.ask(gw).status == 200
+    a = caller.ask(gw)
+    assert a.status == 402 and 0 < int(a.headers["retry-after"]) <= 86400
+    assert gw.post("/v1/messages", {"model": "openai/metered", "max_tokens": 5,
+                                    "messages": [{"role": "user", "content": "x"}]},
+                   headers=caller.headers).status == 402
+
+
+def test_no_budget_is_no_limit(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres)
+    a = caller.ask(gw, max_tokens=None)
+    assert a.status == 200 and "x-postern-budget-left-usd" not in a.headers
+    assert caller.ask(gw, model="openai/nobody-knows-its-price").status == 200
+    assert redis.call("KEYS", "budget:*") == []
+
+
+def test_without_a_limit_of_its_own_a_call_is_refused_not_changed(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=1000 * metering.OUTPUT)
+    a = caller.ask(gw, max_tokens=None)  # the model's own is 2,000
+    assert a.status == 402 and "limit on its output tokens" in a.json["error"]["message"]
+    assert caller.ask(gw, max_tokens=900).status == 200
+
+
+def test_an_unknown_price_is_refused_unless_conf_allows_it(make, meter, postgres, redis):
+    caller = Caller(postgres, budget=USD)
+    a = caller.ask(make(), model="openai/nobody-knows-its-price")
+    assert a.status == 400 and a.json["error"]["code"] == "price-unknown"
+    assert "openai/nobody-knows-its-price" in a.json["error"]["message"]
+    gw = make(conf={"gateway.yaml": {**FAST["gateway.yaml"], "budgets.unknown_price": "allow"}})
+    assert caller.ask(gw, model="openai/nobody-knows-its-price").status == 200
+
+
+def test_models_that_are_not_on_the_list_are_refused(make, meter, postgres, redis):
+    gw = make()
+    caller = Caller(postgres, models=["openai/metered"])
+    assert caller.ask(gw).status == 200
+    a = caller.ask(gw, model="openai/other")
+    assert a.status == 403 and a.json["error"]["code"] == "model-not-allowed"
+    assert caller.ask(gw, fallbacks=["openai/other"]).headers["x-postern-model"] == "openai/metered"
+    by_alias = Caller(postgres, models=["fast"])
+    assert by_alias.ask(gw, model="fast").status == 200
+    assert by_alias.ask(gw, model="openai/metered").status == 403
+    meter.failures = [500] * 20
+    a = by_alias.ask(gw, model="fast", fallbacks=["openai/other"])
+    assert a.status == 502 and a.headers["x-postern-model"] == "openai/metered"
+    prefix = Caller(postgres, models=["openai/o*"])
+    assert prefix.ask(gw, model="openai/metered").status == 403
+    meter.failures = []
+    assert prefix.ask(gw, model="openai/other").status == 200
+
+
+def test_tokens_per_minute_are_limited(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, tpm=6000)
+    meter.tokens = (100, 5000)
+    a = caller.ask(gw, max_tokens=5000)
+    assert a.status == 200
+    assert a.headers["x-ratelimit-limit-tokens"] == "6000"
+    assert int(a.headers["x-ratelimit-remaining-tokens"]) < 1000
+    a = caller.ask(gw, max_tokens=5000)
+    assert a.status == 429 and a.json["error"]["code"] == "rate-limited"
+    assert a.headers["x-ratelimit-limit-tokens"] == "6000"
+    assert 800 <= int(a.headers["x-ratelimit-remaining-tokens"]) < 2000
+    assert 30 <= int(a.headers["retry-after"]) <= 60
+    assert "6000 tokens a minute" in a.json["error"]["message"]
+    assert caller.ask(gw, max_tokens=100).status == 200
+
+
+def test_shares_are_told_once(make, meter, postgres, redis):
+    gw = make()
+    meter.tokens = (5, 5)
+    each = worst_case(gw, meter, Caller(postgres, budget=USD), redis)
+    caller = Caller(postgres, budget=10 * meter.cost + each - meter.cost)
+    while caller.ask(gw).status == 200:
+        pass
+
+    def told():
+        return [(x["percent"], x["scope"]) for x in gw.log_lines() if x["message"] == "budget_share_passed"]
+    wait_until(told)
+    assert told() == [(80, "key:" + caller.id)]
+    assert gw.metrics()['budget_alerts_total{scope="key",percent="80"}'] == 1
+
+
+# --- what is forgotten, and what is away ----------------------------------------------------------------------
+
+def test_a_new_process_over_an_empty_redis_counts_from_the_ledger(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=USD)
+    for _ in range(3):
+        assert caller.ask(gw).status == 200
+    booked(postgres, [caller], 3)
+    assert gw.stop() == 0
+    redis.call("FLUSHALL")
+    gw = make()
+    assert caller.ask(gw).status == 200
+    caller.expect(redis, (4 * meter.cost, 0))
+
+
+def test_without_redis_one_process_counts_and_begins_with_the_ledger(make, meter, postgres):
+    class Nothing:
+        url = ""
+    gw, caller = make(redis=Nothing), Caller(postgres, budget=USD)
+    assert caller.ask(gw).status == 200
+    booked(postgres, [caller], 1)
+    assert gw.stop() == 0
+    gw = make(redis=Nothing)
+    set_budget(postgres, caller, meter.cost + 1)
+    assert caller.ask(gw).status == 402
+    set_budget(postgres, caller, USD)
+    time.sleep(1.2)  # until every process has heard of the change
+    a = caller.ask(gw)
+    assert a.status == 200
+    assert a.headers["x-postern-budget-left-usd"] == "%.9f" % ((USD - 2 * meter.cost) / USD)
+
+
+@pytest.mark.parametrize("policy", ["local", "refuse"])
+def test_while_redis_is_away_conf_decides(make, meter, postgres, make_redis, policy):
+    redis = make_redis()
+    gw = make(redis=redis, conf={"gateway.yaml": {**FAST["gateway.yaml"], "budgets.on_outage": policy}})
+    caller, free = Caller(postgres, budget=USD), Caller(postgres)
+    assert caller.ask(gw).status == 200
+    redis.freeze()
+    answers = [caller.ask(gw).status for _ in range(5)]
+    assert answers == ([200] * 5 if policy == "local" else [503] * 5)
+    assert free.ask(gw).status == 200
+    redis.thaw()
+    wait_until(lambda: gw.metrics()["redis_up"] == 1)
+    n = 6 if policy == "local" else 1
+    caller.expect(redis, (n * meter.cost, 0))
+    assert caller.ask(gw).status == 200
+    assert booked(postgres, [caller], n + 1) == (n + 1) * meter.cost
+
+
+def test_while_postgres_is_away_what_is_known_counts(make, meter, make_postgres, redis):
+    pg = make_postgres()
+    pg.migrate()
+    gw, caller = make(pg=pg), Caller(pg, budget=USD)
+    assert caller.ask(gw).status == 200
+    pg.kill()
+    assert [caller.ask(gw).status for _ in range(3)] == [200] * 3
+    caller.expect(redis, (4 * meter.cost, 0))
+    redis.call("FLUSHALL")
+    assert caller.ask(gw).status == 200
+    caller.expect(redis, (5 * meter.cost, 0))
+    pg.start()
+    assert booked(pg, [caller], 5) == 5 * meter.cost
+
+
+def test_holds_of_a_process_that_was_killed_are_given_back(make, meter, postgres, redis):
+    gw, other = make(), make()
+    each = worst_case(other, meter, Caller(postgres, budget=USD), redis)
+    caller = Caller(postgres, budget=10 * each)
+    meter.hold()
+    before = meter.taken
+    crowd = Crowd([gw], [caller], 10)
+    wait_until(lambda: meter.taken == before + 10)
+    gw.kill()
+    gw.process = None
+    meter.release()
+    assert caller.ask(other).status == 402
+    caller.expect(redis, (0, 10 * each))
+    due = redis.call("KEYS", "budget:{%s}:key:*:due" % caller.id)[0]
+    now = int(redis.call("TIME")[0]) * 1000
+    for hold in redis.call("ZRANGE", due, 0, -1):
+        assert now < float(redis.call("ZSCORE", due, hold)) <= now + 121000
+        redis.call("ZADD", due, "XX", now - 1000, hold)  # two minutes later
+    assert caller.ask(other).status == 200
+    caller.expect(redis, (meter.cost, 0))
+    assert crowd.open == 10
+
+
+def faked(days):
+    """A clock that is some days ahead; timers keep the real one."""
+    library = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+    assert library, "install the package faketime"
+    return {"env": {"LD_PRELOAD": library[0], "FAKETIME": "+%dd" % days, "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                    "DONT_FAKE_MONOTONIC": "1", "ASAN_OPTIONS": "verify_asan_link_order=0"}}
+
+
+@pytest.mark.parametrize("period,days", [("day", 1), ("week", 7), ("month", 31)])
+def test_a_new_period_begins_with_all_the_money(make, meter, postgres, redis, period, days):
+    gw, caller = make(), Caller(postgres, budget=2 * metering.OUTPUT * 8, period=period)
+    meter.tokens = (1, 15)
+    assert caller.ask(gw).status == 200
+    assert caller.ask(gw).status == 402
+    later = make(**faked(days))
+    assert caller.ask(later).status == 200
+    assert caller.ask(later).status == 402
+    assert caller.ask(gw).status == 402
+
+
+def test_a_total_budget_has_no_periods(make, meter, postgres, redis):
+    gw, caller = make(), Caller(postgres, budget=2 * metering.OUTPUT * 8, period="total")
+    meter.tokens = (1, 15)
+    assert caller.ask(gw).status == 200
+    a = caller.ask(make(**faked(40)))
+    assert a.status == 402 and "does not reset" in a.json["error"]["message"]
+    assert "retry-after" not in a.headers

@@ -308,7 +308,8 @@ static enum gw_err toy_event(struct slice line, convo_event_fn fn, void *arg)
         return GW_EUPBAD;
     ev.err = GW_EUPRATE;
     if (ev.kind == CONVO_EV_USAGE)
-        ev.usage = (struct convo_usage){true, ev.text.n, 0, 0, 2, 0};
+        ev.usage =
+            (struct convo_usage){.known = true, .input = ev.text.n, .output = 2, .raw = ev.text};
     return fn(&ev, arg);
 }
 
@@ -398,7 +399,8 @@ static enum gw_err toy_pass_body(struct json root, const struct registry_model *
     return buf_err(out);
 }
 
-/* role, content, finish, usage, error, [DONE]; anything else is garbage */
+/* role, content, finish, usage, error, [DONE]; anything else is garbage. "usage begin" is the first
+ * of two parts. */
 static enum gw_err toy_pass_event(struct slice data_, struct arena *scratch,
                                   struct dialect_pass_info *ret)
 {
@@ -408,7 +410,15 @@ static enum gw_err toy_pass_event(struct slice data_, struct arena *scratch,
     ret->error = slice_starts(data_, "error");
     ret->has_usage = ret->usage_only = slice_starts(data_, "usage");
     if (ret->has_usage)
-        ret->usage = (struct convo_usage){true, 7, 0, 0, 3, 0};
+        ret->usage = (struct convo_usage){
+            .known = true,
+            .input = 7,
+            .output = 3,
+            .raw = data_,
+            .raw_first = ret->usage.raw_first.n                    ? ret->usage.raw_first
+                         : slice_is(ret->usage.raw, "usage begin") ? ret->usage.raw
+                                                                   : SLICE_NONE,
+        };
     if (ret->error)
         ret->text = data_;
     return ret->done || ret->has_content || ret->finish || ret->error || ret->usage_only ||

@@ -63,6 +63,10 @@ static void test_the_usage_of_a_relayed_stream_is_gathered(void **state)
     assert_int_equal(i.usage.cache_read, 7);
     assert_int_equal(i.usage.cache_write, 3);
     assert_int_equal(i.usage.output, 20);
+    assert_true(slice_is(i.usage.raw_first,
+                         "{\"input_tokens\":5,\"cache_read_input_tokens\":7,"
+                         "\"cache_creation_input_tokens\":null,\"output_tokens\":1}"));
+    assert_true(slice_is(i.usage.raw, "{\"cache_creation_input_tokens\":3,\"output_tokens\":20}"));
     assert_int_equal(D->pass_event(SLICE("{\"type\":\"message_stop\"}"), arena, &i), GW_OK);
     assert_true(i.done && !i.has_usage);
     assert_int_equal(i.usage.input, 15);

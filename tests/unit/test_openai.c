@@ -493,6 +493,7 @@ static void test_embeddings_are_read_in_the_order_of_their_index(void **state)
     assert_slice(e.vectors[1].value, "AAA=");
     assert_true(e.vectors[1].is_base64);
     assert_int_equal(e.usage.input, 8);
+    assert_slice(e.usage.raw, "{\"prompt_tokens\":8,\"total_tokens\":8}");
     assert_slice(e.model, "te");
 }
 

@@ -207,6 +207,7 @@ static void test_whole_answers_tell_their_usage(void **state)
                      GW_OK);
     assert_true(u.known);
     assert_int_equal(u.output, 2);
+    assert_true(slice_is(u.raw, "{\"prompt_tokens\":1,\"completion_tokens\":2}"));
     assert_int_equal(openai_pass_answer(arena, SLICE("{\"choices\":[{}]}"), &u), GW_OK);
     assert_false(u.known);
     assert_int_equal(

@@ -149,6 +149,7 @@ static void test_a_stream_holds_everything_until_the_first_good_event(void **sta
     assert_seen("GW_OK");
     assert_int_equal(end_info.first_event_us, 7000);
     assert_int_equal(end_usage.input, 4);
+    assert_true(slice_is(end_usage.raw, "xxxx"));
 }
 
 static void test_a_failure_after_the_end_event_does_not_matter(void **state)
@@ -344,6 +345,36 @@ static void test_a_usage_event_is_hidden_unless_the_client_asked(void **state)
     assert_seen("live(openai/gpt#0/1) <data: content\n\ndata: usage\n\ndata: [DONE]\n\n> GW_OK");
 }
 
+static void test_the_vendors_usage_is_kept_as_it_came(void **state)
+{
+    pass_through();
+    start_stream("o");
+    head(200, NULL);
+    data("data: usage begin\n\ndata: content\n\n");
+    data("data: usage 1\n\n");
+    assert_true(slice_is(provider_call_usage(call)->raw, "[usage begin,usage 1]"));
+    data("data: usage, and a longer one that needs more room than there was\n\n");
+    data("data: usage 3\n\ndata: [DONE]\n\n");
+    done(GW_OK);
+    assert_true(slice_is(end_usage.raw, "[usage begin,usage 3]"));
+}
+
+static void test_a_vendors_usage_past_its_limit_is_not_kept(void **state)
+{
+    char text[4000], line[4100];
+
+    memset(text, 'u', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    snprintf(line, sizeof(line), "data: usage%s\n\ndata: content\n\ndata: [DONE]\n\n", text);
+    pass_through();
+    start_stream("o");
+    head(200, NULL);
+    data(line);
+    done(GW_OK);
+    assert_int_equal(end_usage.input, 7);
+    assert_int_equal(end_usage.raw.n, 0);
+}
+
 static void test_check_059_a_passed_stream_without_done_is_an_error(void **state)
 {
     pass_through();
@@ -523,6 +554,8 @@ int main(void)
         TEST(test_another_dialect_or_no_body_is_translated),
         TEST(test_a_passed_stream_is_relayed_as_whole_events_as_they_came),
         TEST(test_a_usage_event_is_hidden_unless_the_client_asked),
+        TEST(test_the_vendors_usage_is_kept_as_it_came),
+        TEST(test_a_vendors_usage_past_its_limit_is_not_kept),
         TEST(test_check_059_a_passed_stream_without_done_is_an_error),
         TEST(test_an_error_in_front_of_a_passed_stream_falls_over),
         TEST(test_cr_line_ends_are_rebuilt_when_they_cannot_be_relayed),
