@@ -13,11 +13,18 @@ import socket
 
 from daemons import Daemon
 from gateway import free_port
-from postgres import PASSWORD, USER
+from postgres import PASSWORD, USER, Database
 
 SETTINGS = {"pool_mode": "transaction", "default_pool_size": 4, "max_client_conn": 500,
             "auth_type": "scram-sha-256", "server_reset_query": "DISCARD ALL",
             "server_reset_query_always": 0, "server_check_delay": 0, "server_login_retry": 1}
+
+
+class Through(Database):
+    """The database as seen through the PgBouncer."""
+
+    def where(self, user):
+        return ["-d", self.server.url]
 
 
 class PgBouncer(Daemon):
@@ -36,6 +43,12 @@ class PgBouncer(Daemon):
     @property
     def url(self):
         return self.database_url(getattr(self.server, "database", self.server).name)
+
+    def psql(self, sql, **kw):
+        return Through(self, None).psql(sql, **kw)
+
+    def one(self, sql, **kw):
+        return Through(self, None).one(sql, **kw)
 
     def command(self):
         users = self.write("users", '"%s" "%s"\n' % (USER, PASSWORD))

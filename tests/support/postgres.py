@@ -57,12 +57,15 @@ class Database:
     def port(self):
         return self.server.port
 
+    def where(self, user):
+        """What to tell psql: the socket, which asks for no password."""
+        return ["-h", self.server.dir, "-p", str(self.server.port), "-U", user, "-d", self.name]
+
     def psql(self, sql, user=USER, timeout=60):
         """Runs SQL and gives the rows of all its results as lists of strings, NULL as None. Each
         statement commits by itself; the first that fails raises."""
         command = [os.path.join(programs(), "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", "-F", "\x1f",
-                   "-0", "-P", "null=" + NULL, "-h", self.server.dir, "-p",
-                   str(self.server.port), "-U", user, "-d", self.name, "-f", "-"]
+                   "-0", "-P", "null=" + NULL, "-f", "-", *self.where(user)]
         done = subprocess.run(command, input=sql, capture_output=True, text=True, timeout=timeout,
                               env=self.server.environment())
         if done.returncode:
