@@ -11,11 +11,13 @@
 
 #include "gateway/core/conf.h"
 #include "gateway/core/jwt.h"
+#include "gateway/core/levels.h"
 #include "gateway/core/log.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "gateway/core/offload.h"
 #include "gateway/core/ratelist.h"
+#include "gateway/core/reload.h"
 #include "gateway/core/worker.h"
 #include "gateway/http/router.h"
 #include "gateway/http/server.h"
@@ -199,6 +201,7 @@ static void publish(struct conf *c)
 {
     conf_publish(c);
     apply_levels(c);
+    levels_forget();
     metrics_set_aliases(c->metrics_api_aliases);
     provider_adopt(c->attached);
     cache_adopt(c);
@@ -235,6 +238,7 @@ static void reload_done(void *arg)
 {
     struct reload *r = arg;
     bool good = r->conf && r->problems.errors == 0;
+    struct reload_result told = {.applied = good, .problems = r->conf ? &r->problems : NULL};
 
     reloading = NULL;
     if (good)
@@ -249,6 +253,8 @@ static void reload_done(void *arg)
         log_error(&ctx, "config_reload_refused", F_INT("problems", r->problems.errors),
                   F_INT("generation", conf_current()->generation));
     }
+    told.generation = conf_current()->generation;
+    reload_ended(&told);
     reload_free(r);
     if (reload_again)
         reload_begin();
@@ -263,10 +269,14 @@ static void reload_begin(void)
 {
     struct reload *r = calloc(1, sizeof(*r));
 
+    struct reload_result told = {.generation = conf_current()->generation};
+
     reload_again = false;
+    reload_begun();
     reloading = r ? offload_run(reload_work, reload_done, reload_drop, r) : NULL;
     if (!reloading) {
         free(r);
+        reload_ended(&told);
         log_error(&ctx, "config_reload_refused", F_CSTR("why", "no memory or no free thread"));
     }
 }
@@ -301,6 +311,19 @@ static void on_hup(int signo, void *arg)
         reload_again = true;
     else
         reload_begin();
+}
+
+/* From the administration's route: the others are to read too. */
+static void ask_for_reload(void)
+{
+    kill(worker_supervisor() ? worker_supervisor() : getpid(), SIGHUP);
+}
+
+static void on_levels(int signo, void *arg)
+{
+    (void)signo;
+    (void)arg;
+    levels_apply();
 }
 
 static void on_nothing(int signo, void *arg)
@@ -443,8 +466,9 @@ static enum gw_err start_signals(const struct conf *c)
     loop_on_signal(SIGTERM, on_stop, NULL);
     loop_on_signal(SIGINT, on_stop, NULL);
     loop_on_signal(SIGHUP, on_hup, NULL);
-    loop_on_signal(SIGUSR1, on_nothing, NULL);
+    loop_on_signal(SIGUSR1, on_levels, NULL);
     loop_on_signal(SIGUSR2, on_nothing, NULL);
+    reload_provide(ask_for_reload);
     return GW_OK;
 }
 
@@ -456,6 +480,7 @@ static void stop_keyring(void)
 
 static void stop_reload(void)
 {
+    reload_provide(NULL);
     op_cancel(&reloading);
 }
 
@@ -558,6 +583,7 @@ static int run_worker(unsigned worker, void *arg)
         return EXIT_CONFIG;
     }
     apply_levels(c);
+    levels_apply();
     metrics_set_aliases(c->metrics_api_aliases);
     metrics_set(metrics_get(M_CONFIG_GENERATION, NULL, NULL, NULL), 1);
     metrics_set(metrics_get(M_BUILD_INFO, POSTERN_VERSION, NULL, NULL), 1);
@@ -588,11 +614,12 @@ int serve_command(int argc, char **argv)
     c = load_or_complain();
     if (!c)
         return EXIT_CONFIG;
-    if (metrics_init((unsigned)c->workers) != GW_OK) {
-        fprintf(stderr, "postern: no memory for the metrics\n");
+    if (metrics_init((unsigned)c->workers) != GW_OK || levels_init() != GW_OK) {
+        fprintf(stderr, "postern: no memory for what the workers share\n");
         return 1;
     }
     rc = worker_supervise((unsigned)c->workers, run_worker, on_restart, c);
+    levels_deinit();
     metrics_deinit();
     return rc;
 }

@@ -2,6 +2,7 @@
 #include "handlers/admin_cache.h"
 
 #include "gateway/core/json.h"
+#include "handlers/admin.h"
 #include "storage/cache.h"
 
 #define MAX_OUT 65536u
@@ -61,8 +62,7 @@ void admin_cache_clear(struct request *req)
 
     for (unsigned k = 0; k < CACHE_KINDS; k++)
         if (slice_is(req->params[0], cache_name((enum cache_kind)k))) {
-            log_info(&req->log, "cache_cleared", F_STR("cache", req->params[0]),
-                     F_STR("actor", req->who.subject));
+            admin_audit(req, "cache.clear", req->params[0], "ok", SLICE_NONE);
             cache_clear((enum cache_kind)k, on_cleared, request_ref(req));
             return;
         }

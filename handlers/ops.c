@@ -6,6 +6,7 @@
 #include "gateway/core/offload.h"
 #include "gateway/http/form.h"
 #include "gateway/http/server.h"
+#include "handlers/admin.h"
 #include "providers/provider.h"
 
 #define MAX_METRICS (16u << 20)
@@ -83,8 +84,7 @@ void ops_circuit_reset(struct request *req)
         request_fail(req, GW_ENOTFOUND, &d);
         return;
     }
-    log_info(&req->log, "circuit_reset", F_STR("provider", req->params[0]),
-             F_STR("actor", req->who.subject));
+    admin_audit(req, "circuit.reset", req->params[0], "ok", SLICE_NONE);
     buf_init(&out, MAX_OUT);
     json_writer_init(&c.w, &out);
     provider_each(put_circuit, &c);

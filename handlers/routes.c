@@ -7,6 +7,7 @@
 #include "gateway/http/form.h"
 #include "gateway/http/legacy.h"
 #include "gateway/http/router.h"
+#include "handlers/admin.h"
 #include "handlers/admin_cache.h"
 #include "handlers/chat.h"
 #include "handlers/embeddings.h"
@@ -56,6 +57,10 @@ static const struct route routes[] = {
     {HTTP_GET,  "/api/health",          health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
     {HTTP_GET,  "/health",              health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},
     {HTTP_GET,  "/metrics",             ops_metrics,       SURFACE_NATIVE, ACCESS_OPS, RATE_PROBE, BODY_NONE, .quiet = true},
+    {HTTP_GET,  "/api/v1/admin/performance",           admin_performance, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,  "/api/v1/admin/config",                admin_config,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_POST, "/api/v1/admin/config/reload",         admin_reload,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .form = &form_empty},
+    {HTTP_PUT,  "/api/v1/admin/log-level",             admin_level,       SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_JSON, .form = &admin_level_form},
     {HTTP_GET,  "/api/v1/admin/circuits",              ops_circuits,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_GET,  "/api/v1/admin/cache",                 admin_cache,       SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_DELETE, "/api/v1/admin/cache/{namespace}",   admin_cache_clear, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},

@@ -80,6 +80,20 @@ const char *conf_origin(const struct conf *c, const char *field)
     return row ? conf_snapshot(c)->places[row - conf_rows].text : NULL;
 }
 
+const char *conf_default(const char *field)
+{
+    const struct conf_row *row = find_row(field);
+
+    return row ? row->def : NULL;
+}
+
+bool conf_is_reloadable(const char *field)
+{
+    const struct conf_row *row = find_row(field);
+
+    return row && row->reloadable;
+}
+
 /* --- values as text --------------------------------------------------------------------------- */
 
 /* "https://user:secret@host/" without what is before the '@'. */

@@ -77,6 +77,10 @@ struct slice conf_env(const struct conf *c, const char *name, struct problems *p
  * "gateway.yaml:12"; NULL when there is no such field. */
 const char *conf_origin(const struct conf *c, const char *field);
 
+/* A field's default as text, and whether a reload changes it; NULL and false for no such field. */
+const char *conf_default(const char *field);
+bool conf_is_reloadable(const char *field);
+
 /* Calls fn for every row: value as text, secrets as "[redacted]" when set, and so the user part of
  * URLs. The strings live as long as the call of fn. */
 void conf_each(const struct conf *c,

@@ -22,7 +22,7 @@
 #define MAX_LABELS 3u
 #define VALUE_BYTES 64u
 #define MAX_BUCKETS 15u
-#define MAX_CELLS (MAX_BUCKETS + 2u)              /* buckets, +Inf, sum */
+#define MAX_CELLS (MAX_BUCKETS + 3u)              /* buckets, +Inf, sum, largest */
 #define CAPACITY (METRICS_SERIES_PER_FAMILY + 1u) /* and the one for "other" */
 #define INDEX_ROOM 1024u                          /* power of two, well above CAPACITY */
 
@@ -67,7 +67,8 @@ struct metric_series {
     uint32_t hash;
     uint8_t n[MAX_LABELS]; /* bytes of each value */
     char value[MAX_LABELS][VALUE_BYTES];
-    _Atomic int64_t cell[]; /* a histogram's: buckets (not cumulative), +Inf, sum of microseconds */
+    _Atomic int64_t cell[]; /* a histogram's: buckets (not cumulative), +Inf, sum of microseconds,
+                              largest of them */
 };
 
 /* What follows from the table, computed once. */
@@ -115,7 +116,7 @@ static void describe(enum metric m)
     *l = (struct layout){.source = m};
     split_labels(f->labels, l);
     l->capacity = l->n_labels ? CAPACITY : 1;
-    l->n_cells = f->kind == HISTOGRAM ? bucket_sets[f->buckets].n + 2 : 1;
+    l->n_cells = f->kind == HISTOGRAM ? bucket_sets[f->buckets].n + 3 : 1;
     l->stride = sizeof(struct metric_series) + l->n_cells * sizeof(int64_t);
     for (size_t i = 0; i < sizeof(aliases) / sizeof(aliases[0]); i++)
         if (aliases[i].alias == m)
@@ -372,6 +373,8 @@ void metrics_observe_us(struct metric_series *s, uint64_t us)
         i++;
     store(s, i, load(s, i) + 1);
     store(s, n + 1, load(s, n + 1) + (int64_t)us);
+    if ((int64_t)us > load(s, n + 2))
+        store(s, n + 2, (int64_t)us);
 }
 
 void metrics_inc(enum metric m)
@@ -387,7 +390,7 @@ int64_t metrics_value(const struct metric_series *s)
 
     if (families[s->family].kind != HISTOGRAM)
         return load(s, 0);
-    for (unsigned i = 0; i + 1 < n_cells; i++)
+    for (unsigned i = 0; i + 2 < n_cells; i++)
         sum += load(s, i);
     return sum;
 }
@@ -428,9 +431,11 @@ static struct group *group_of(struct groups *g, const struct metric_series *s)
 static void group_add(struct group *group, const struct metric_series *s)
 {
     unsigned n = mx.layout[s->family].n_cells;
-    bool largest = families[s->family].kind == GAUGE_MAX && group->first != s;
+    enum kind kind = families[s->family].kind;
 
     for (unsigned i = 0; i < n; i++) {
+        bool largest = (kind == GAUGE_MAX && group->first != s) ||
+                       (kind == HISTOGRAM && i + 1 == n); /* else the cells are summed */
         int64_t v = load(s, i);
 
         if (!largest)
@@ -579,4 +584,58 @@ void metrics_render(struct buf *out)
             out->err = GW_ENOMEM;
         groups_free(&g);
     }
+}
+
+/* --- histograms read back ------------------------------------------------------------------- */
+
+static struct metric_times times_of(const struct group *g, struct slice *labels)
+{
+    enum bucket_set set = families[g->first->family].buckets;
+    struct metric_times t = {.bounds_us = bucket_sets[set].us, .n_bounds = bucket_sets[set].n};
+
+    for (unsigned i = 0; i < mx.layout[g->first->family].n_labels; i++)
+        labels[i] = slice_of(g->first->value[i], g->first->n[i]);
+    t.labels = labels;
+    t.buckets = g->cell;
+    for (unsigned i = 0; i <= t.n_bounds; i++)
+        t.count += (uint64_t)g->cell[i];
+    t.sum_us = (uint64_t)g->cell[t.n_bounds + 1];
+    t.max_us = (uint64_t)g->cell[t.n_bounds + 2];
+    return t;
+}
+
+bool metrics_each_times(enum metric m, void (*fn)(const struct metric_times *t, void *arg),
+                        void *arg)
+{
+    struct slice labels[MAX_LABELS];
+    struct groups g;
+    bool ok;
+
+    m = mx.layout[m].source;
+    assert(families[m].kind == HISTOGRAM);
+    ok = collect(m, &g);
+    for (size_t i = 0; ok && i < g.n; i++) {
+        struct metric_times t = times_of(&g.all[i], labels);
+
+        fn(&t, arg);
+    }
+    groups_free(&g);
+    return ok;
+}
+
+uint64_t metrics_quantile_us(const struct metric_times *t, unsigned percent)
+{
+    double wanted = (double)t->count * percent / 100, below = 0;
+    uint64_t low = 0, high;
+
+    for (unsigned i = 0; i <= t->n_bounds; i++) {
+        double here = (double)t->buckets[i];
+
+        high = i < t->n_bounds && t->bounds_us[i] < t->max_us ? t->bounds_us[i] : t->max_us;
+        if (here > 0 && below + here >= wanted)
+            return low + (uint64_t)((double)(high - low) * (wanted - below) / here);
+        below += here;
+        low = high;
+    }
+    return t->max_us;
 }

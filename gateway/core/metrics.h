@@ -66,3 +66,20 @@ int64_t metrics_value(const struct metric_series *s);
 /* Adds all families in Prometheus text format 0.0.4, summed over workers. Out of memory is out's
  * error, as with any add. */
 void metrics_render(struct buf *out);
+
+/* A histogram's label set, summed over workers. */
+struct metric_times {
+    const struct slice *labels; /* values, in the order of the family's label names */
+    uint64_t count, sum_us, max_us;
+    const int64_t *buckets;    /* n_bounds + 1, not cumulative */
+    const uint64_t *bounds_us; /* upper bounds of the buckets */
+    unsigned n_bounds;
+};
+
+/* Calls fn for each label set of a histogram; false when out of memory. What `t` points to lives as
+ * long as the call. */
+bool metrics_each_times(enum metric m, void (*fn)(const struct metric_times *t, void *arg),
+                        void *arg);
+
+/* The time `percent` of the observations did not exceed, interpolated within its bucket. */
+uint64_t metrics_quantile_us(const struct metric_times *t, unsigned percent);

@@ -61,6 +61,13 @@ static uint64_t next_pause_us(uint64_t lived_us, uint64_t last_us, bool replaced
 
 /* --- children ------------------------------------------------------------------------------- */
 
+static pid_t supervisor_pid;
+
+int worker_supervisor(void)
+{
+    return supervisor_pid;
+}
+
 /* Never returns. */
 static void be_worker(const struct supervisor *s, unsigned number)
 {
@@ -73,6 +80,7 @@ static void be_worker(const struct supervisor *s, unsigned number)
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)
         _exit(1); /* it died before we could ask to be told */
+    supervisor_pid = parent;
     sigemptyset(&chld);
     sigaddset(&chld, SIGCHLD);
     pthread_sigmask(SIG_UNBLOCK, &chld, NULL);

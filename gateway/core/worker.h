@@ -26,3 +26,7 @@
  */
 int worker_supervise(unsigned n, int (*run)(unsigned worker, void *arg),
                      void (*on_restart)(void *arg), void *arg);
+
+/* In a worker, the process that supervises it; 0 where there is none. A signal sent there reaches
+ * all workers. */
+int worker_supervisor(void);

@@ -7,6 +7,8 @@
  */
 #include "gateway/middleware/middleware.h"
 
+#include "gateway/middleware/slowest.h"
+
 static const struct chain_row rows[] = {
     {"request_id", CHAIN_HEAD, request_id_run},
     {"trusted_proxy", CHAIN_HEAD, trusted_proxy_run},
@@ -26,5 +28,6 @@ void middleware_init(void)
     request_add_response_hook(cors_hook);
     request_add_response_hook(deprecation_hook);
     request_add_finish_hook(http_metrics_hook);
+    request_add_finish_hook(slowest_hook);
     request_add_finish_hook(access_log_hook);
 }

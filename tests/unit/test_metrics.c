@@ -386,6 +386,41 @@ static void test_a_full_buffer_is_reported(void **state)
     buf_deinit(&small);
 }
 
+/* --- histograms read back ------------------------------------------------------------------- */
+
+static struct metric_times read_back;
+static uint64_t p50, p95;
+
+static void on_times(const struct metric_times *t, void *arg)
+{
+    if (!slice_is(t->labels[1], arg))
+        return;
+    assert_true(slice_is(t->labels[0], "GET"));
+    read_back = *t;
+    p50 = metrics_quantile_us(t, 50);
+    p95 = metrics_quantile_us(t, 95);
+}
+
+static void test_histograms_are_read_back_over_all_workers(void **state)
+{
+    metrics_observe_us(metrics_get(M_HTTP_SECONDS, "GET", "/a", NULL), 900);
+    metrics_attach(0);
+    for (unsigned i = 0; i < 98; i++)
+        metrics_observe_us(metrics_get(M_HTTP_SECONDS, "GET", "/a", NULL), 3000);
+    metrics_observe_us(metrics_get(M_HTTP_SECONDS, "GET", "/a", NULL), 90000000);
+    metrics_observe_us(metrics_get(M_HTTP_SECONDS, "GET", "/b", NULL), 7);
+    assert_true(metrics_each_times(M_API_SECONDS, on_times, "/a"));
+    assert_int_equal(read_back.count, 100);
+    assert_int_equal(read_back.sum_us, 900 + 98 * 3000 + 90000000);
+    assert_int_equal(read_back.max_us, 90000000);
+    assert_in_range(p50, 2500, 5000);
+    assert_in_range(p95, p50, 5000);
+    assert_true(metrics_each_times(M_HTTP_SECONDS, on_times, "/b"));
+    assert_int_equal(read_back.count, 1);
+    assert_int_equal(read_back.max_us, 7);
+    assert_in_range(p95, 1, 7);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -407,6 +442,7 @@ int main(void)
         TEST(test_counters_survive_a_worker_and_its_gauges_do_not),
         TEST(test_the_supervisor_counts_in_a_slot_of_its_own),
         TEST(test_series_published_meanwhile_are_seen_whole),
+        TEST(test_histograms_are_read_back_over_all_workers),
         TEST(test_promtool_accepts_the_exposition),
         TEST(test_a_full_buffer_is_reported),
     };

@@ -1,0 +1,19 @@
+/* admin_audit.c - see admin.h. */
+#include "handlers/admin.h"
+#include "storage/audit.h"
+
+void admin_audit(const struct request *req, const char *action, struct slice target,
+                 const char *outcome, struct slice detail)
+{
+    const struct audit_entry e = {
+        .actor = req->who.subject.n ? req->who.subject : SLICE("anonymous"),
+        .actor_ip = req->client_ip,
+        .action = action,
+        .target = target,
+        .outcome = outcome,
+        .request_id = req->id,
+        .detail = detail,
+    };
+
+    audit_write(&req->log, &e);
+}
