@@ -339,6 +339,22 @@ def test_check_089_an_older_gateway_serves_on_while_migrations_run(db, make_gate
     gw.alive()
 
 
+def test_check_089_calls_made_before_the_ledger_has_its_tables_are_in_it_afterwards(db, make_gateway):
+    assert migrate(db.url, "up", "--to", "5")[0] == 0
+    gw = make_gateway(pg=db, env={"API_WORKERS": "2"})
+    calls, running = 0, None
+    while running is None or running.poll() is None or calls < 30:
+        assert gw.chat().status == 200
+        calls += 1
+        if calls == 10:
+            running = begin(db.url, "up")
+    assert finish(running)[0] == 0
+    end = time.monotonic() + 60
+    while db.one("SELECT count(*) FROM provider_calls") != str(calls):
+        assert time.monotonic() < end, gw.log()[-3000:]
+        time.sleep(0.1)
+
+
 def test_check_089_migrations_run_through_pgbouncer_in_transaction_mode(db):
     with PgBouncer(db, default_pool_size=3) as bouncer:
         done = [finish(p) for p in [begin(bouncer.url, "up") for _ in range(3)]]
