@@ -1,25 +1,32 @@
 #!/usr/bin/env bash
-# From a bare Debian 12 to a gateway that answers: installs packages, builds, serves, does the main job
-# once (a chat answered, one streamed, one failed over) and keeps serving until Ctrl-C.
+# From a bare Debian 12 to a gateway that answers: installs packages, builds, starts a private Postgres and
+# Redis, migrates, serves, does the main job once (a chat answered, one streamed, one failed over; a key
+# with a budget made, spent and refused, and what it cost) and keeps serving until Ctrl-C.
 #
 #     ./deploy/quickstart.sh [--once]        --once: end after the demonstration, exit 0 or 1
 #
 # Real providers are used for every key that is set: OPENAI_API_KEY, ANTHROPIC_API_KEY, GOOGLE_API_KEY,
 # GROQ_API_KEY (or <NAME>_FILE). With none, the stand-in provider of the tests answers. API_PORT
 # (default 8765) and API_HOST choose where it listens. Secrets are made once, in var/quickstart.env.
+# DATABASE_URL and REDIS_URL, when set, are used instead of servers of our own, whose ports are
+# POSTGRES_PORT (5433) and REDIS_PORT (6380).
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=deploy/scripts/packages.sh
 . deploy/scripts/packages.sh
+# shellcheck source=deploy/scripts/servers.sh
+. deploy/scripts/servers.sh
 
 VAR=$PWD/var
 ENV_FILE=$VAR/quickstart.env
 POSTERN=$PWD/build/postern
 HOST=${API_HOST:-127.0.0.1}
 PORT=${API_PORT:-8765}
-# provider, variable of its key, model for the demonstration
-PROVIDERS=("openai OPENAI_API_KEY gpt-4o-mini" "anthropic ANTHROPIC_API_KEY claude-haiku-4-5"
-    "google GOOGLE_API_KEY gemini-2.5-flash" "groq GROQ_API_KEY llama-3.1-8b-instant")
+PG_PORT=${POSTGRES_PORT:-5433}
+RD_PORT=${REDIS_PORT:-6380}
+# provider, variable of its key, model for the demonstration, budget in USD that is soon spent with it
+PROVIDERS=("openai OPENAI_API_KEY gpt-4o-mini 0.0003" "anthropic ANTHROPIC_API_KEY claude-haiku-4-5 0.003"
+    "google GOOGLE_API_KEY gemini-2.5-flash 0.0015" "groq GROQ_API_KEY llama-3.1-8b-instant 0.00006")
 children=()
 
 say() {
@@ -58,7 +65,7 @@ make_secrets() {
     local name
     mkdir -p "$VAR/log" || die "cannot create $VAR"
     (umask 077 && touch "$ENV_FILE") || die "cannot write $ENV_FILE"
-    for name in POSTERN_MASTER_KEY JWT_SECRET_KEY; do
+    for name in POSTERN_MASTER_KEY JWT_SECRET_KEY POSTGRES_PASSWORD; do
         grep -q "^$name=" "$ENV_FILE" ||
             printf '%s=%s\n' "$name" "$(head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n')" \
                 >>"$ENV_FILE" || die "cannot write $ENV_FILE"
@@ -67,6 +74,26 @@ make_secrets() {
     [ -n "${POSTERN_MASTER_KEY-}" ] || POSTERN_MASTER_KEY=$(cat "$POSTERN_MASTER_KEY_FILE") ||
         die "POSTERN_MASTER_KEY_FILE cannot be read"
     export POSTERN_MASTER_KEY
+    POSTGRES_PASSWORD=$(sed -n 's/^POSTGRES_PASSWORD=//p' "$ENV_FILE")
+}
+
+# Sets DATABASE_URL and REDIS_URL, with servers of our own behind those that nobody gave.
+start_servers() {
+    mkdir -p "$VAR/log"
+    if ! is_set DATABASE_URL; then
+        must_be_free 127.0.0.1 "$PG_PORT" POSTGRES_PORT
+        start_postgres "$VAR" "$PG_PORT" "$POSTGRES_PASSWORD" "$VAR/log/postgres.log"
+        export DATABASE_URL=postgresql://assistant:$POSTGRES_PASSWORD@127.0.0.1:$PG_PORT/assistant
+        echo "Postgres on 127.0.0.1:$PG_PORT (role and database assistant)"
+    fi
+    if ! is_set REDIS_URL; then
+        must_be_free 127.0.0.1 "$RD_PORT" REDIS_PORT
+        start_redis "$VAR" "$RD_PORT" "$VAR/log/redis.log"
+        export REDIS_URL=redis://127.0.0.1:$RD_PORT/0
+        echo "Redis on 127.0.0.1:$RD_PORT"
+    fi
+    export LEDGER_DIR=$VAR/spool
+    "$POSTERN" migrate up --env-file "$ENV_FILE" || die "the database could not be migrated"
 }
 
 # answers HOST PORT: something accepts connections there.
@@ -110,19 +137,23 @@ start_standin() {
         GOOGLE_BASE_URL=$base/google GROQ_BASE_URL=$base/groq/openai/v1 OLLAMA_BASE_URL=$base/ollama/v1
 }
 
-# Sets USED (the provider/model pairs that will answer) and STANDIN (its URL, or nothing).
+# Sets USED (the provider/model pairs that will answer), BUDGET (for the first of them) and STANDIN (its URL, or
+# nothing).
 choose_providers() {
-    local row provider key model
-    USED=() STANDIN=''
+    local row provider key model budget
+    USED=() STANDIN='' BUDGET=''
     for row in "${PROVIDERS[@]}"; do
-        read -r provider key model <<<"$row"
-        ! is_set "$key" || USED+=("$provider/$model")
+        read -r provider key model budget <<<"$row"
+        is_set "$key" || continue
+        USED+=("$provider/$model")
+        BUDGET=${BUDGET:-$budget}
     done
     [ ${#USED[@]} = 0 ] || return 0
     start_standin
     for row in "${PROVIDERS[@]}"; do
-        read -r provider key model <<<"$row"
+        read -r provider key model budget <<<"$row"
         USED+=("$provider/$model")
+        BUDGET=${BUDGET:-$budget}
     done
 }
 
@@ -140,11 +171,12 @@ reach() {
     esac
 }
 
+# must_be_free HOST PORT VARIABLE
 must_be_free() {
     local host
     host=$(reach "$1")
     ! answers "${host//[\[\]]/}" "$2" ||
-        die "port $2 is taken; choose another: API_PORT=8770 ./deploy/quickstart.sh"
+        die "port $2 is taken; choose another: $3=$(($2 + 5)) ./deploy/quickstart.sh"
 }
 
 # start_gateway HOST PORT LOG: returns when it is ready; its process is the last of children.
@@ -184,6 +216,25 @@ demo_failover() {
     unset "children[$last]"
 }
 
+# An administrator, a key of his with a budget, the budget spent, and what the ledger says of it.
+demo_budget() {
+    local url=$1 model=$2 budget=$3 key
+    "$POSTERN" user add admin --admin --env-file "$ENV_FILE" >"$VAR/log/admin.password" 2>"$VAR/log/cli.log" ||
+        grep -q 'there is a user admin' "$VAR/log/cli.log" || die "$(tail -n 1 "$VAR/log/cli.log")"
+    chmod 600 "$VAR/log/admin.password"
+    echo "   postern user add admin --admin"
+    echo "   postern apikey create --owner admin --name quickstart-... --budget $budget --scopes chat"
+    key=$("$POSTERN" apikey create --owner admin --name "quickstart-$(date +%s%N)" --budget "$budget" \
+        --scopes chat --env-file "$ENV_FILE" 2>"$VAR/log/cli.log") || die "$(tail -n 1 "$VAR/log/cli.log")"
+    sed 's/^/   /' "$VAR/log/cli.log"
+    POSTERN_DEMO_KEY=$key demo budget "$url" "$model"
+    echo "   what the ledger says (table provider_calls in Postgres):"
+    sleep 1.5 # rows wait up to a second for their batch
+    psql "$DATABASE_URL" -c "SELECT to_char(at, 'HH24:MI:SS.MS') AS at, subject, model, status, \
+tokens_in AS \"in\", tokens_out AS \"out\", (cost_nano_usd / 1e9)::numeric(12, 9) AS usd FROM provider_calls \
+WHERE subject = 'key:${key:0:11}' ORDER BY at" | sed 's/^/   /' || die "the ledger cannot be read"
+}
+
 how_to_use() {
     say "Serving on $1 until Ctrl-C (log: var/log/postern.log, secrets: var/quickstart.env)"
     cat <<EOF
@@ -209,12 +260,13 @@ esac
 if ! [[ $PORT =~ ^[0-9]{1,5}$ ]] || [ "$PORT" -lt 1 ] || [ "$PORT" -gt 65535 ]; then
     die "API_PORT must be a port number, not '$PORT'"
 fi
-must_be_free "$HOST" "$PORT"
+must_be_free "$HOST" "$PORT" API_PORT
 trap stop_children EXIT
 trap on_signal INT TERM
 
 say "Packages and build"
-need_packages "${BUILD_PACKAGES[@]}" python3 curl ca-certificates || die "packages are missing"
+need_packages "${BUILD_PACKAGES[@]}" "${SERVER_PACKAGES[@]}" python3 curl ca-certificates ||
+    die "packages are missing"
 build_program build postern -Dbuildtype=release || die "the build failed"
 echo "built $("$POSTERN" version)"
 make_secrets
@@ -225,6 +277,8 @@ if [ -n "$STANDIN" ]; then
 else
     echo "providers with a key: ${USED[*]%%/*}"
 fi
+say "Postgres and Redis"
+start_servers
 "$POSTERN" check --env-file "$ENV_FILE" || die "the configuration has problems (above)"
 start_gateway "$HOST" "$PORT" "$VAR/log/postern.log"
 gateway=${children[-1]}
@@ -235,6 +289,8 @@ demo chat "$url" "${USED[0]}"
 say "2. The same, streamed"
 demo stream "$url" "${USED[0]}"
 demo_failover "$url"
+say "4. A key with a budget of $BUDGET USD, spent until it is refused"
+demo_budget "$url" "${USED[0]}" "$BUDGET"
 [ -z "$once" ] || exit 0
 how_to_use "$url"
 wait "$gateway" && exit 0

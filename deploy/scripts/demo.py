@@ -4,8 +4,9 @@
     demo.py chat URL MODEL
     demo.py stream URL MODEL
     demo.py failover URL MODEL FALLBACK
+    demo.py budget URL MODEL
 
-The bearer comes from POSTERN_MASTER_KEY. Prints what was sent and what came back. Exit 0 only if the
+The bearer comes from POSTERN_MASTER_KEY; for `budget` from POSTERN_DEMO_KEY, a key that has one. Prints what was sent and what came back. Exit 0 only if the
 answer was what it should be; otherwise one line says what was not.
 """
 import http.client
@@ -23,13 +24,14 @@ class Failed(Exception):
     """What came back is not what should have."""
 
 
-def post(url, payload):
+def post(url, payload, shown=True):
     """The open response to a chat request, and the connection that must be closed after it."""
     parts = urllib.parse.urlsplit(url)
     conn = http.client.HTTPConnection(parts.hostname, parts.port, timeout=90)
     body = json.dumps(payload)
-    print("   POST %s/v1/chat/completions" % url)
-    print("   > %s" % body)
+    if shown:
+        print("   POST %s/v1/chat/completions" % url)
+        print("   > %s" % body)
     try:
         conn.request("POST", "/v1/chat/completions", body, {
             "Content-Type": "application/json",
@@ -113,9 +115,37 @@ def failover(url, model, fallback):
         raise Failed("%s should have answered, X-Postern-Provider says %s" % (wanted, provider))
 
 
+MOST_CALLS = 200
+
+
+def budget(url, model):
+    """Asks until the budget is refused; a rate limit is waited for."""
+    os.environ["POSTERN_MASTER_KEY"] = os.environ["POSTERN_DEMO_KEY"]
+    spent, answered = 0.0, 0
+    question = {"model": model, "max_tokens": 200, "messages": [{"role": "user", "content": QUESTION}]}
+    for _ in range(MOST_CALLS):
+        conn, response = post(url, question, shown=answered == 0)
+        body = response.read().decode("utf-8", "replace")
+        conn.close()
+        if response.status == 429:
+            time.sleep(min(float(response.getheader("Retry-After", "1")), 5))
+            continue
+        if response.status != 200:
+            break
+        answered += 1
+        spent += float(response.getheader("X-Postern-Cost-Usd", "0"))
+        print("   < 200, cost %s USD, left %s USD" % (response.getheader("X-Postern-Cost-Usd"),
+                                                      response.getheader("X-Postern-Budget-Left-Usd")))
+    print("   < %d %s" % (response.status, body.strip()))
+    if response.status != 402 or not answered:
+        raise Failed("%d answers, then %d instead of 402" % (answered, response.status))
+    print("   %d answers for %.9f USD, then the next one was refused before anybody was asked" % (
+        answered, spent))
+
+
 def main(argv):
     try:
-        {"chat": chat, "stream": stream, "failover": failover}[argv[1]](*argv[2:])
+        {"chat": chat, "stream": stream, "failover": failover, "budget": budget}[argv[1]](*argv[2:])
     except Failed as error:
         print("demo: %s" % error, file=sys.stderr)
         return 1

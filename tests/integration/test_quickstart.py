@@ -13,8 +13,9 @@ KEYS = ("OPENAI", "ANTHROPIC", "GOOGLE", "GROQ")
 def quickstart(*args, **env):
     clean = {k: v for k, v in os.environ.items()
              if not k.startswith(KEYS) and not k.startswith("POSTERN_") and not k.endswith("SAN_OPTIONS")}
+    ports = {"POSTGRES_PORT": str(free_port()), "REDIS_PORT": str(free_port())}
     return subprocess.run([os.path.join(ROOT, "deploy", "quickstart.sh"), *args], cwd="/", text=True,
-                          env={**clean, **env}, capture_output=True, timeout=400, check=False)
+                          env={**clean, **ports, **env}, capture_output=True, timeout=400, check=False)
 
 
 def free_port():
@@ -55,13 +56,21 @@ def test_a_provider_that_is_down_is_replaced(done):
     assert "< X-Postern-Fallback-Index: 1" in text
 
 
+def test_a_budget_is_spent_refused_and_told_by_the_ledger(done):
+    text = part(done, 4)
+    answers = int(re.search(r"(\d+) answers for (\d\.\d+) USD, then the next one was refused", text).group(1))
+    assert answers >= 1 and "< 402 " in text and "budget-exceeded" in text
+    assert len(re.findall(r"\| key:pk-\S+ +\| \S+ +\| ok ", text)) == answers
+    assert not re.search(r"pk-[\w-]{43}", done.stdout)
+
+
 def test_secrets_are_made_once_and_only_for_the_owner(done):
     assert done.returncode == 0
     path = os.path.join(ROOT, "var", "quickstart.env")
     with open(path, encoding="ascii") as f:
         text = f.read()
     assert os.stat(path).st_mode & 0o077 == 0
-    assert re.fullmatch(r"(?:[A-Z_]+=[0-9a-f]{64}\n){2}", text)
+    assert re.fullmatch(r"(?:[A-Z_]+=[0-9a-f]{64}\n){3}", text)
     assert not [key for key in re.findall(r"=(\w+)", text) if key in done.stdout]
 
 
