@@ -8,9 +8,29 @@
 #include "tests/unit/nomem.h"
 
 #include "gateway/core/json.h"
+#include "gateway/core/jwt.h"
 #include "storage/idempotency.h"
 
 #define KEY "pk-master-0123456789"
+#define JWT_SECRET "a-secret-of-some-length-0123456789"
+/* {"alg":"HS256","typ":"JWT"} {"sub":"ada","role":"admin","exp":4102444800} */
+#define TOKEN                                                                                      \
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEiLCJyb2xlIjoiYWRta"                       \
+    "W4iLCJleHAiOjQxMDI0NDQ4MDB9.JQ_mJx9ukQn5P2aMtGjkXaSNd2kiTL-2tdTHwhAnMU"                       \
+    "4"
+/* the same with escapes in names and values, and another sub */
+#define ESCAPED_TOKEN                                                                              \
+    "eyJcdTAwNjFsZyI6IkhTMjU2In0.eyJzXHUwMDc1YiI6IkpcdTAwZmNyZ2VuIiwicm9sZS"                       \
+    "I6Ilx1MDA2MWRtaW4iLCJleHAiOjQxMDI0NDQ4MDB9.jwwXReQ8grXPXL0TWCg7IPeSLWb"                       \
+    "1zB7ajEBVZnmwSQc"
+/* "exp":1 */
+#define OLD_TOKEN                                                                                  \
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEiLCJleHAiOjF9.lXRImwdr2Sj3ov4lStwT"                       \
+    "4szCNhLR22bIT2jbf3ndckA"
+#define WRONG_TOKEN                                                                                \
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEiLCJyb2xlIjoiYWRta"                       \
+    "W4iLCJleHAiOjQxMDI0NDQ4MDB9.JQ_mJx9ukQn5P2aMtGjkXaSNd2kiTL-2tdTHwhAnAA"                       \
+    "A"
 
 struct chain_case {
     const char *name;
@@ -40,6 +60,22 @@ static const struct chain_case cases[] = {
      .status = 401},
     {.name = "no key", .access = ACCESS_USER, .status = 401},
     {.name = "a wrong key", .access = ACCESS_ADMIN, .query = "key=x", .status = 401},
+    {.name = "a token",
+     .access = ACCESS_ADMIN,
+     .headers = {"authorization", "Bearer " TOKEN},
+     .status = 200},
+    {.name = "a token with escapes",
+     .access = ACCESS_ADMIN,
+     .headers = {"authorization", "Bearer " ESCAPED_TOKEN},
+     .status = 200},
+    {.name = "a token that has expired",
+     .access = ACCESS_USER,
+     .headers = {"authorization", "Bearer " OLD_TOKEN},
+     .status = 401},
+    {.name = "a token of another signature",
+     .access = ACCESS_USER,
+     .headers = {"authorization", "Bearer " WRONG_TOKEN},
+     .status = 401},
     {.name = "a browser",
      .access = ACCESS_PUBLIC,
      .headers = {"origin", "http://localhost:5173", "traceparent",
@@ -119,6 +155,7 @@ static enum gw_err op_chain(struct run *run)
     route.rate = c->limited ? RATE_AI : RATE_DEFAULT;
     fault.armed = false;
     ratelimit_deinit();
+    jwt_deinit();
     conf->rate_ai_burst = 1;
     idempotency_deinit();
     assert_int_equal(idempotency_init(conf), GW_OK);
@@ -240,6 +277,7 @@ static int enter_chain(void **state)
     if (enter(state) || idempotency_init(conf))
         return -1;
     conf->master_key = SLICE(KEY);
+    conf->jwt_secret = SLICE(JWT_SECRET);
     conf->rate_global_burst = conf->rate_global_rpm = 1000000000;
     return 0;
 }
