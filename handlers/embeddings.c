@@ -42,7 +42,12 @@ struct embed {
 static void embed_end(struct embed *e, enum gw_err err)
 {
     struct request *req = e->req;
-    struct admit_outcome out = {.err = err, .info = e->info, .usage = &e->usage};
+    struct admit_outcome out = {
+        .err = err,
+        .info = e->info,
+        .usage = &e->usage,
+        .cache = e->vectors.n ? "miss" : "bypass",
+    };
 
     if (e->call)
         out.info = provider_call_info(e->call);

@@ -366,7 +366,7 @@ def test_a_stream_without_usage_is_estimated_and_one_with_it_is_not(make, meter,
     for tells in (True, False):
         meter.tells_usage = tells
         s = open_stream(gw, caller)
-        assert b"usage" not in read_some(s, b"[DONE]")  # nobody asked for it
+        assert b"usage" not in read_some(s, b"\r\n0\r\n\r\n")  # nobody asked for it
         s.close()
     booked(postgres, [caller], 2)
     assert rows(postgres, caller, "status, usage_known, tokens_out") == [["ok", "t", "5"], ["ok", "f", "2"]]
@@ -379,7 +379,10 @@ def test_embeddings_are_paid_for(make, meter, postgres, redis):
     assert a.status == 200
     caller.expect(redis, (70 * metering.INPUT, 0))
     booked(postgres, [caller], 1)
-    assert rows(postgres, caller, "purpose, tokens_in, tokens_out") == [["embeddings", "70", "0"]]
+    assert rows(postgres, caller, "purpose, tokens_in, tokens_out, cache") == [["embeddings", "70", "0", "miss"]]
+    again = gw.post("/v1/embeddings", {"model": "openai/vectors", "input": "hello"}, headers=caller.headers)
+    assert again.json["data"] == a.json["data"] and meter.taken == 1
+    assert booked(postgres, [caller], 2) == 70 * metering.INPUT
 
 
 # --- refusals -------------------------------------------------------------------------------------------------
