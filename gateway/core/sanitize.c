@@ -113,6 +113,8 @@ static size_t shorten(char *name, size_t n)
     keep = MAX_NAME_BYTES - ext;
     while (keep && ((unsigned char)name[keep] & 0xc0) == 0x80)
         keep--;
+    while (keep && (name[keep - 1] == '.' || name[keep - 1] == ' '))
+        keep--;
     memmove(name + keep, name + n - ext, ext);
     return keep + ext;
 }

@@ -181,3 +181,15 @@ def test_every_act_is_in_the_record(gateway):
     assert reset["actor"] == "master" and reset["target"] == "openai" and reset["outcome"] == "ok"
     assert reset["request_id"] and reset["actor_ip"] == "127.0.0.1"
     assert audits(gateway, "cache.clear")[-1]["target"] == "response"
+
+
+def test_every_act_is_a_row_in_postgres(make_gateway, postgres):
+    gw = make_gateway(pg=postgres)
+    assert gw.request("PUT", LEVEL, {"component": "pg", "level": "warn"}).status == 200
+    assert gw.post(RELOAD, {}).status == 200
+    gw.post("/api/v1/admin/circuits/openai/reset", "")
+    count = "SELECT count(*) FROM audit_log WHERE actor = 'master'"
+    wait_until(lambda: postgres.one(count) == "3", "three rows")
+    rows = postgres.psql("SELECT action, target, outcome, detail->>'level', detail->>'generation' FROM audit_log ORDER BY id")
+    assert rows == [["log.level", "pg", "ok", "warn", None], ["config.reload", "configuration", "ok", None, "2"],
+                    ["circuit.reset", "openai", "ok", None, None]]
