@@ -91,6 +91,17 @@ static void check_limited_routes(const struct conf *c, struct problems *ps)
     }
 }
 
+/* What only libpq can say of an address whose shape is right. */
+static void check_database_urls(const struct conf *c, struct problems *ps)
+{
+    unsigned before = ps->errors;
+
+    if (!before && c->database_url.n && !pg_url_ok(c->database_url.p))
+        problems_add(ps, "", 0, "DATABASE_URL: has a keyword or value libpq does not know");
+    if (!before && c->database_read_url.n && !pg_url_ok(c->database_read_url.p))
+        problems_add(ps, "", 0, "DATABASE_READ_URL: has a keyword or value libpq does not know");
+}
+
 /* A snapshot with its registry; problems are added. NULL out of memory. Any thread. */
 static struct conf *load(struct problems *ps)
 {
@@ -99,6 +110,7 @@ static struct conf *load(struct problems *ps)
     if (!c)
         return NULL;
     conf_check_production(c, ps);
+    check_database_urls(c, ps);
     check_limited_routes(c, ps);
     if (c->workers > 1 && c->port == 0)
         problems_add(ps, "", 0, "server.port: 0 picks a port for one worker, not for %lld",

@@ -369,13 +369,24 @@ static enum gw_err start(struct pg_server *srv, const char *name, struct slice u
     return GW_OK;
 }
 
+/* Connections of this worker: its share of the instance's, but at least what is to be kept. */
+static unsigned max_connections(const struct conf *c)
+{
+    unsigned size = (unsigned)c->pg_pool_size, max = size + (unsigned)c->pg_max_overflow;
+    unsigned share = CONF_DATABASE_CONNECTIONS / (unsigned)(c->workers > 0 ? c->workers : 1);
+
+    if (max > share)
+        max = share > size ? share : size;
+    return max;
+}
+
 enum gw_err pg_init(const struct conf *c)
 {
     enum gw_err err;
 
     pg_set = (struct pg_settings){
         .size = (unsigned)c->pg_pool_size,
-        .max = (unsigned)(c->pg_pool_size + c->pg_max_overflow),
+        .max = max_connections(c),
         .queue_limit = (unsigned)c->pg_queue_limit,
         .wait_us = (uint64_t)c->pg_wait_ms * 1000,
         .connect_us = (uint64_t)c->pg_connect_ms * 1000,

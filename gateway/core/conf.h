@@ -47,6 +47,10 @@ struct conf {
     void (*attached_free)(void *); /* frees it with the snapshot */
 };
 
+/* Connections to one Postgres that all workers of an instance may open together, unless the kept
+ * ones (pg_pool_size) are more. */
+#define CONF_DATABASE_CONNECTIONS 50
+
 /* Where to read from. */
 struct conf_source {
     const char *dir;      /* --conf, or NULL: "conf", then "/etc/postern", then defaults alone */

@@ -4,16 +4,19 @@
  */
 #include "gateway/core/conf_private.h"
 #include "gateway/core/day.h"
+#include "gateway/core/pgurl.h"
 #include "gateway/core/ratelist.h"
 #include "gateway/core/readfile.h"
 #include "gateway/core/redisurl.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
+#include <stdlib.h>
 
 #define SECRET_MIN_CHARS 32u
 #define SECRET_MIN_DISTINCT 8u
 #define ITEM_MAX 256u
+#define DATABASE_PASSWORD_MIN_CHARS 16u
 
 /* Adds "label: text" at the place the field's value came from. */
 #define complain(c, ps, field, fmt, ...)                                                           \
@@ -223,6 +226,33 @@ static void check_budgets(const struct conf *c, struct problems *ps)
              c->workers);
 }
 
+static void check_database_url(const struct conf *c, struct problems *ps, const char *field,
+                               struct slice text)
+{
+    const char *why = "";
+    struct pgurl url;
+
+    if (text.n && pgurl_parse(text, &url, &why))
+        complain(c, ps, field, "%s", why);
+}
+
+/* Blue and green together have to fit into the server's max_connections. The pool keeps to the
+ * bound by opening fewer than max_overflow. */
+static void check_database(const struct conf *c, struct problems *ps)
+{
+    int64_t all = c->workers * (c->pg_pool_size + c->pg_max_overflow);
+
+    check_database_url(c, ps, "database_url", c->database_url);
+    check_database_url(c, ps, "database_read_url", c->database_read_url);
+    if (c->database_read_url.n && !c->database_url.n)
+        complain(c, ps, "database_read_url", "needs DATABASE_URL too");
+    if (c->database_url.n && all > CONF_DATABASE_CONNECTIONS)
+        warn(c, ps, "pg_max_overflow",
+             "%" PRId64 " connections of %" PRId64 " workers are over the %d of one instance; "
+             "fewer are opened beyond pool_size",
+             all, c->workers, CONF_DATABASE_CONNECTIONS);
+}
+
 void conf_check_values(const struct conf *c, struct problems *ps)
 {
     int64_t begins;
@@ -237,6 +267,7 @@ void conf_check_values(const struct conf *c, struct problems *ps)
                "component=level (provider=debug)");
     check_tls(c, ps);
     check_overrides(c, ps);
+    check_database(c, ps);
     check_redis(c, ps);
     check_budgets(c, ps);
     check_file(c, ps, "provider_ca_file", c->provider_ca_file);
@@ -325,6 +356,62 @@ static void check_secret(const struct conf *c, struct problems *ps, const char *
         complain(c, ps, field, "repeats itself; a random secret is needed (postern keygen)");
 }
 
+/* Letters of both cases, digits and others: how many of the four kinds there are. */
+static unsigned count_kinds(const char *s)
+{
+    unsigned kinds = 0;
+
+    for (; *s; s++) {
+        if (*s >= 'a' && *s <= 'z')
+            kinds |= 1;
+        else if (*s >= 'A' && *s <= 'Z')
+            kinds |= 2;
+        else
+            kinds |= *s >= '0' && *s <= '9' ? 4 : 8;
+    }
+    return (unsigned)__builtin_popcount(kinds);
+}
+
+/* Why a database's password is weak, or NULL. */
+static const char *weakness(const struct pgurl *url)
+{
+    static const char *const weak[] = {"postgres", "postgresql", "admin",  "root",   "secret",
+                                       "qwerty",   "letmein",    "pgpass", "default"};
+    struct slice password = slice_cstr(url->password);
+    size_t i;
+
+    for (i = 0; i < sizeof(weak) / sizeof(weak[0]); i++) {
+        if (slice_is_nocase(password, weak[i]))
+            return "is one everybody tries first";
+    }
+    if (slice_is_nocase(password, url->user))
+        return "is the user's name";
+    if (reads_like_example(password))
+        return "is an example";
+    if (password.n < DATABASE_PASSWORD_MIN_CHARS)
+        return "has fewer than 16 characters";
+    if (count_kinds(url->password) < 2 || is_monotonous(password))
+        return "is not mixed";
+    return NULL;
+}
+
+static void check_database_password(const struct conf *c, struct problems *ps, const char *field,
+                                    struct slice text)
+{
+    const char *why = NULL;
+    struct pgurl url;
+
+    if (text.n == 0 || pgurl_parse(text, &url, &why))
+        return;
+    if (url.password[0]) {
+        why = weakness(&url);
+        if (why)
+            warn(c, ps, field, "the password %s; a random one is better", why);
+    } else if (!url.local && !url.other_proof && !getenv("PGPASSWORD")) {
+        warn(c, ps, field, "has no password for a database that is reached over the network");
+    }
+}
+
 static void check_origins(const struct conf *c, struct problems *ps)
 {
     unsigned i;
@@ -362,5 +449,7 @@ void conf_check_production(const struct conf *c, struct problems *problems)
     if (!c->rate_enabled)
         complain(c, problems, "rate_enabled", "rate limits are off, which %.20s refuses",
                  c->environment.p);
+    check_database_password(c, problems, "database_url", c->database_url);
+    check_database_password(c, problems, "database_read_url", c->database_read_url);
     check_origins(c, problems);
 }

@@ -618,6 +618,58 @@ static void test_production_refuses_secrets_that_are_long_but_not_secret(void **
     expect_production(r, "");
 }
 
+/* What production says of a database's address and nothing else. */
+static void expect_database(struct room *r, const char *url, const char *expected)
+{
+    setenv("ENVIRONMENT", "production", 1);
+    setenv("CORS_ORIGINS", "https://a.example", 1);
+    setenv("JWT_SECRET_KEY", GOOD_SECRET, 1);
+    setenv("DATABASE_URL", url, 1);
+    expect_production(r, expected);
+}
+
+static void test_weak_database_passwords_are_warned_of(void **state)
+{
+    expect_database(*state, "postgresql://u:f3Zp0qLx81mBw7Tz@h/d", "");
+    expect_database(*state, "host=/run dbname=d", "");
+    expect_database(*state, "postgresql://u@h/d?passfile=/x", "");
+    expect_database(*state, "postgresql://u@h/d",
+                    "warning: DATABASE_URL: has no password for a database that is reached over "
+                    "the network\n");
+    expect_database(*state, "postgresql://u:postgres@h/d",
+                    "warning: DATABASE_URL: the password is one everybody tries first; a random "
+                    "one is better\n");
+    expect_database(*state, "postgresql://postern:Postern@h/d",
+                    "warning: DATABASE_URL: the password is the user's name; a random one is "
+                    "better\n");
+    expect_database(*state, "host=h password=Change-Me-1234567890",
+                    "warning: DATABASE_URL: the password is an example; a random one is better\n");
+    expect_database(*state, "postgresql://u:f3Zp0qLx81mBw7T@h/d",
+                    "warning: DATABASE_URL: the password has fewer than 16 characters; a random "
+                    "one is better\n");
+    expect_database(*state, "postgresql://u:fqzpaqlxwemtbwki@h/d",
+                    "warning: DATABASE_URL: the password is not mixed; a random one is better\n");
+}
+
+static void test_the_database_is_judged(void **state)
+{
+    setenv("DATABASE_URL", "mysql://u:topsecret@h/d", 1);
+    expect_problems(*state, "DATABASE_URL: is neither a URL (postgresql://...) nor keywords "
+                            "(host=... dbname=...)\n");
+    unsetenv("DATABASE_URL");
+    setenv("DATABASE_READ_URL", "postgresql://h:x/d", 1);
+    expect_problems(*state, "DATABASE_READ_URL: has a port that is no number from 1 to 65535\n"
+                            "DATABASE_READ_URL: needs DATABASE_URL too\n");
+    unsetenv("DATABASE_READ_URL");
+    setenv("API_WORKERS", "4", 1);
+    load_clean(*state); /* without a database it is of no interest */
+    setenv("DATABASE_URL", "postgresql://h/d", 1);
+    expect_problems(*state, "warning: database.max_overflow: 60 connections of 4 workers are over "
+                            "the 50 of one instance; fewer are opened beyond pool_size\n");
+    setenv("DATABASE_MAX_OVERFLOW", "7", 1);
+    load_clean(*state);
+}
+
 static void test_development_is_not_held_to_production_rules(void **state)
 {
     setenv("JWT_SECRET_KEY", "changeme", 1);
@@ -762,6 +814,8 @@ int main(void)
         T(test_production_names_all_its_reasons_at_once),
         T(test_production_refuses_a_missing_secret_and_warns_of_a_development_origin),
         T(test_production_refuses_secrets_that_are_long_but_not_secret),
+        T(test_weak_database_passwords_are_warned_of),
+        T(test_the_database_is_judged),
         T(test_development_is_not_held_to_production_rules),
         T(test_authentication_auto_follows_environment_and_master_key),
         T(test_reload_warns_of_what_needs_a_restart_and_only_of_that),
