@@ -77,7 +77,7 @@ static const char *postgres_word(void)
 {
     if (!pg_enabled())
         return "disabled";
-    return pg_up() ? "healthy" : "degraded";
+    return pg_up() ? "healthy" : "unhealthy";
 }
 
 static const char *const schema_words[] = {
@@ -92,13 +92,16 @@ static const char *limiter_word(const struct conf *c)
     return limiter_is_shared() ? "redis" : "local";
 }
 
+/* Something is away that some requests need and others can do without. */
+static bool is_degraded(void)
+{
+    return (redis_enabled() && !redis_up()) || (pg_enabled() && !pg_up()) ||
+           dbversion_state() == DBVERSION_BEHIND;
+}
+
 static const char *overall_word(const struct tally *t)
 {
-    const char *word = llm_word(t);
-    bool away = (redis_enabled() && !redis_up()) || (pg_enabled() && !pg_up()) ||
-                dbversion_state() == DBVERSION_BEHIND;
-
-    return t->usable && away ? "degraded" : word;
+    return t->usable && is_degraded() ? "degraded" : llm_word(t);
 }
 
 static void put_checks(struct json_writer *w, const struct tally *t)
@@ -155,5 +158,7 @@ void health_ready(struct request *req)
     else if (!started_us)
         request_reply(req, 503, SLICE("application/json"), SLICE("{\"status\":\"starting\"}"));
     else
-        request_finish(req, GW_OK, SLICE("{\"status\":\"ready\"}"));
+        request_finish(req, GW_OK,
+                       is_degraded() ? SLICE("{\"status\":\"degraded\"}")
+                                     : SLICE("{\"status\":\"ready\"}"));
 }

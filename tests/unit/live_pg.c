@@ -1,6 +1,8 @@
 /* live_pg.c - the Postgres pool against a server: statements, time, faults (pg_rig.h). */
 #include "tests/unit/pg_rig.h"
 
+#include <signal.h>
+
 /* --- statements ------------------------------------------------------------------------------- */
 
 static void test_a_statement_is_answered(void **state)
@@ -263,6 +265,60 @@ static void test_a_statement_whose_session_ends_is_unavailable(void **state)
     assert_true(pg_up());
 }
 
+/* Stops or continues the pool's sessions, and the postmaster with them if it is given. */
+static void signal_sessions(int signo, const int *pids, unsigned n)
+{
+    unsigned i;
+
+    for (i = 0; i < n; i++)
+        assert_int_equal(kill(pids[i], signo), 0);
+}
+
+static void test_a_frozen_session_is_given_up_and_its_late_answer_lost(void **state)
+{
+    static const struct pg_stmt old = {"old", "SELECT 'late'"};
+    struct outcome o;
+    int pid;
+
+    open_narrow();
+    must("SELECT 1");
+    pid = PQbackendPID(TAILQ_FIRST(&pg_primary.conns[PGC_IDLE])->pg);
+    signal_sessions(SIGSTOP, &pid, 1);
+    start(&o, &old, NULL, 200000);
+    turn_until(o.calls);
+    assert_int_equal(o.err, GW_EDEADLINE);
+    expect("SELECT 'mine'", "mine"); /* on another session */
+    signal_sessions(SIGCONT, &pid, 1);
+    expect("SELECT 'still mine'", "still mine");
+}
+
+static void test_a_frozen_server_is_found_out_and_found_again(void **state)
+{
+    static const struct pg_stmt one = {"one", "SELECT 1"};
+    struct outcome o;
+    int pids[3];
+
+    conf.pg_connect_ms = 300;
+    open_pool();
+    turn_until(pg_primary.n[PGC_IDLE] == 2);
+    o = run("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)");
+    pids[0] = atoi(o.text);
+    assert_true(pids[0] > 1);
+    pids[1] = PQbackendPID(TAILQ_FIRST(&pg_primary.conns[PGC_IDLE])->pg);
+    pids[2] = PQbackendPID(TAILQ_LAST(&pg_primary.conns[PGC_IDLE], pg_conn_list)->pg);
+    signal_sessions(SIGSTOP, pids, 3);
+    start(&o, &one, NULL, 200000);
+    turn_until(o.calls);
+    assert_int_equal(o.err, GW_EDEADLINE);
+    turn_until(pg_primary.down); /* a fresh connection got no answer either */
+    assert_false(pg_up());
+    assert_int_equal(run("SELECT 1").err, GW_EUNAVAIL);
+    assert_int_equal(gauge(M_DB_CONNECTIONS), 0);
+    signal_sessions(SIGCONT, pids, 3);
+    turn_until(pg_up());
+    expect("SELECT 'back'", "back");
+}
+
 static void test_what_the_server_refuses_is_unavailable(void **state)
 {
     char url[512];
@@ -383,6 +439,8 @@ int main(void)
         pool_test(test_an_old_connection_is_replaced),
         pool_test(test_a_session_that_ended_is_replaced),
         pool_test(test_a_statement_whose_session_ends_is_unavailable),
+        pool_test(test_a_frozen_session_is_given_up_and_its_late_answer_lost),
+        pool_test(test_a_frozen_server_is_found_out_and_found_again),
         pool_test(test_what_the_server_refuses_is_unavailable),
         pool_test(test_no_connection_left_serves_with_those_there_are),
         pool_test(test_a_read_only_database_is_an_io_error),
