@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from rig import BenchError, Rig, chat_body, get, post_chat, raw_request
+from rig import KEY, BenchError, Rig, chat_body, get, post_chat, raw_request
 
 CHAT = "/v1/chat/completions"
 MODEL, CLAUDE = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"
@@ -52,24 +52,27 @@ class Bench:
 
     # --- rows -------------------------------------------------------------------------------------
 
-    def start_both(self, core):
+    def start_both(self, core, stores=False):
+        env = self.rig.start_stores(1 if core is not None else None) if stores else None
         self.rig.start_upstream(core=1 if core is not None else None)
         servers = {"nginx": (self.rig.start_nginx(core), self.rig.nginx_port)}
         if not self.nginx_only:
-            servers["postern"] = self.rig.start_postern(core)
+            servers["postern"] = self.rig.start_postern(core, env)
         for _, port in servers.values():  # warm up: pools, caches, lazily made objects
             self.rig.wrk(port, MODEL, 8, 1)
         return servers
 
     def pass_through(self):
-        servers = self.start_both(core=0)
+        """Everything on: a key with a budget, limits in Redis, a cache look-up that finds nothing (the
+        answer is then kept), the ledger."""
+        servers = self.start_both(core=0, stores=not self.nginx_only)
         before = None if self.nginx_only else loop_turns(servers["postern"][1])
         rates = {"nginx": [], "postern": []}
 
         def measure(which):
             process, port = servers[which]
             cpu = process.cpu_us()
-            result = self.rig.wrk(port, MODEL, LOAD_CONNECTIONS, self.seconds)
+            result = self.rig.wrk(port, MODEL, LOAD_CONNECTIONS, self.seconds, cache="miss")
             rates[which].append(result["requests"] / (result["us"] / 1e6))
             return (process.cpu_us() - cpu) / result["requests"]
 
@@ -89,19 +92,43 @@ class Bench:
         if self.nginx_only:
             return
         process, port = servers["postern"]
-        heads = [post_chat(port, MODEL)[1] for _ in range(2)]
-        if heads[1].get("X-Cache") != "HIT":
-            print("   (no row for cached answers: this build has no response cache)")
-            return
+        self.rig.wrk(port, MODEL, 1, 1, cache="hit")
 
         def measure(which):
             target, target_port = servers[which]
             cpu = target.cpu_us()
-            result = self.rig.wrk(target_port, MODEL, LOAD_CONNECTIONS, self.seconds)
+            result = self.rig.wrk(target_port, MODEL, LOAD_CONNECTIONS, self.seconds, cache="hit")
             return (target.cpu_us() - cpu) / result["requests"]
 
         postern, nginx = self.alternate(measure)
         self.add("cached answer, CPU us per request", postern, nginx, ratio(postern, nginx), 1.5, "x")
+
+    def added(self):
+        """What each part adds to a request, one after the other; no goals."""
+        if self.nginx_only:
+            return
+        env, before = self.rig.start_stores(), None
+        self.rig.start_upstream()
+        postgres = {k: v for k, v in env.items() if k != "REDIS_URL"}
+        key = self.rig.key
+        for what, stores, bearer, cache in (
+                ("master key, limits of its own", {}, KEY, None),
+                ("and the ledger", postgres, KEY, None),
+                ("and a key with a budget", postgres, key, None),
+                ("and limits and budget in Redis", env, key, None),
+                ("and a cache look-up, kept", env, key, "miss"),
+                ("the same, found in the cache", env, key, "hit")):
+            self.rig.key = bearer
+            process, port = self.rig.start_postern(0, stores)
+            self.rig.wrk(port, MODEL, 8, 1, cache=cache)
+            cpu = process.cpu_us()
+            result = self.rig.wrk(port, MODEL, LOAD_CONNECTIONS, self.seconds, cache=cache)
+            took = (process.cpu_us() - cpu) / result["requests"]
+            print("   %-38s %6.1f us a request%s" % (
+                what, took, "" if before is None else " (%+.1f)" % (took - before)), flush=True)
+            before = took
+            self.rig.stop(process)
+        self.rig.stop_all()
 
     def latency(self):
         servers = self.start_both(core=None)
@@ -234,7 +261,7 @@ class Bench:
 
     def run(self, wanted):
         print(HEADING, flush=True)
-        for part in (self.pass_through, self.latency, self.streams, self.first_token,
+        for part in (self.pass_through, self.added, self.latency, self.streams, self.first_token,
                      self.open_circuit, self.memory, self.start_up):
             if wanted in part.__name__:
                 part()

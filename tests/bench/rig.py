@@ -10,8 +10,11 @@ import socket
 import subprocess
 import time
 
+import sys
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
 KEY = "b9d1c3e7f05a4826913c7de2406f8ab5d27e6130c4f98b5a"
 CORES = sorted(os.sched_getaffinity(0))
 
@@ -33,6 +36,23 @@ def pin_to(core):
     return lambda: os.sched_setaffinity(0, {CORES[core % len(CORES)]})
 
 
+def family(pid):
+    """A process and all below it."""
+    pids, todo = [], [pid]
+    while todo:
+        pid = todo.pop()
+        pids.append(pid)
+        for task in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/children" % (pid, task), encoding="ascii") as f:
+                todo += [int(p) for p in f.read().split()]
+    return pids
+
+
+def pin(pid, core):
+    if core is not None:
+        os.sched_setaffinity(pid, {CORES[core % len(CORES)]})
+
+
 class Process:
     """A server under measurement, with its children."""
 
@@ -44,15 +64,7 @@ class Process:
         self.pid = self.popen.pid
 
     def tree(self):
-        """Process ids of the process and all below it."""
-        pids, todo = [], [self.pid]
-        while todo:
-            pid = todo.pop()
-            pids.append(pid)
-            for task in os.listdir("/proc/%d/task" % pid):
-                with open("/proc/%d/task/%s/children" % (pid, task), encoding="ascii") as f:
-                    todo += [int(p) for p in f.read().split()]
-        return pids
+        return family(self.pid)
 
     def cpu_us(self):
         """CPU time, user and system, of all threads so far, from the scheduler's accounting."""
@@ -136,6 +148,8 @@ class Rig:
         self.work = work
         self.postern_bin = postern
         self.running = []
+        self.stores = []
+        self.key = KEY
         self.upstream_port = self.nginx_port = self.nginx_stream_port = None
 
     def path(self, name, text=None):
@@ -158,6 +172,39 @@ class Rig:
     def stop_all(self):
         for process in list(reversed(self.running)):
             self.stop(process)
+        for store in self.stores:
+            store.__exit__(None, None, None)
+        self.stores = []
+        self.key = KEY
+
+    def start_stores(self, core=1):
+        """Environment of a Postgres and a Redis of our own, with a key that has a budget: what "everything
+        on" means. The key is self.key until stop_all()."""
+        os.environ["POSTERN_BIN"] = self.postern_bin
+        from postgres import Postgres  # pylint: disable=import-outside-toplevel
+        from redisd import Redis  # pylint: disable=import-outside-toplevel
+        postgres, redis = Postgres().__enter__(), Redis().__enter__()
+        self.stores += [postgres, redis]
+        for store in self.stores:
+            for pid in family(store.process.pid):
+                pin(pid, core)
+        database = postgres.create_database(name="bench")
+        database.migrate()
+        env = {"DATABASE_URL": database.url, "REDIS_URL": redis.url, "LEDGER_DIR": self.path("spool")}
+        shutil.rmtree(self.path("spool"), ignore_errors=True)
+        self.command(env, "user", "add", "bench")
+        self.key = self.command(env, "apikey", "create", "--owner", "bench", "--name", "bench", "--budget",
+                                "1000000", "--period", "month", "--rpm", "1000000000")
+        return env
+
+    def command(self, env, *args):
+        """The last line a sub-command prints."""
+        done = subprocess.run([self.postern_bin, *args, "--conf", self.conf_dir(), "--env-file",
+                               self.path("none.env", "")], env={**os.environ, **env}, text=True,
+                              capture_output=True, timeout=30, check=False)
+        if done.returncode:
+            raise BenchError("postern %s: %s" % (" ".join(args), done.stderr))
+        return done.stdout.strip().split("\n")[-1]
 
     def wait_port(self, process, port, what):
         for _ in range(400):
@@ -220,29 +267,31 @@ class Rig:
                 # nothing listens there: the provider whose circuit opens
                 "GROQ_API_KEY": "gsk-bench", "GROQ_BASE_URL": "http://127.0.0.1:1"}
 
-    def spawn_postern(self, core=0):
+    def spawn_postern(self, core=0, env=None):
         """(process, port), not waited for."""
         port = free_port()
         log = open(self.path("postern.log"), "wb")  # pylint: disable=consider-using-with
         process = self.start([self.postern_bin, "serve", "--conf", self.conf_dir(), "--env-file",
-                              self.path("none.env", "")], core, self.postern_env(port), log)
+                              self.path("none.env", "")], core,
+                             {**self.postern_env(port), **(env or {})}, log)
         log.close()
         return process, port
 
-    def start_postern(self, core=0):
-        process, port = self.spawn_postern(core)
+    def start_postern(self, core=0, env=None):
+        process, port = self.spawn_postern(core, env)
         self.wait_port(process, port, "postern (its log: %s)" % self.path("postern.log"))
         return process, port
 
     # --- load -------------------------------------------------------------------------------------
 
-    def wrk(self, port, model, connections, seconds, core=1):
+    def wrk(self, port, model, connections, seconds, core=1, cache=None):
         """What chat.lua prints at the end of a run."""
         body = self.path("chat.json", chat_body(model))
         done = subprocess.run(
             ["wrk", "-t1", "-c%d" % connections, "-d%ds" % seconds, "-s",
              os.path.join(HERE, "chat.lua"), "http://127.0.0.1:%d/v1/chat/completions" % port],
-            env={**os.environ, "BENCH_BODY": body, "BENCH_KEY": KEY}, capture_output=True, text=True,
+            env={**os.environ, "BENCH_BODY": body, "BENCH_KEY": self.key,
+                 **({"BENCH_CACHE": cache} if cache else {})}, capture_output=True, text=True,
             preexec_fn=pin_to(core), timeout=seconds + 60, check=False)
         lines = [line for line in done.stdout.split("\n") if line.startswith("{")]
         if done.returncode or not lines:

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 . deploy/scripts/packages.sh
 
 WORK=$PWD/build-bench
-need_packages gcc libc6-dev wrk nginx-light python3 curl || exit 1
+need_packages gcc libc6-dev wrk nginx-light python3 curl "${SERVER_PACKAGES[@]}" || exit 1
 case " $* " in
 *" --nginx-only "*) ;;
 *)
