@@ -547,33 +547,43 @@ static const uint8_t classes[256] = {
 };
 /* clang-format on */
 
-/* Which letters come second in a word that begins with this one: bit 1 is "a". */
-static uint32_t seconds[32];
+/* What the pass asks of each byte, in one load: bit 0 a trigger of its own; else bit k (k > 0) that
+ * a word may begin with it and go on with the letter number k. */
+static uint32_t wanted[256];
 
 static void learn_words(void)
 {
-    for (size_t i = 0; i < N_WORDS; i++)
-        seconds[words[i].word[0] & 31] |= 1u << (words[i].word[1] & 31);
-    seconds['o' & 31] |= 1u << ('n' & 31);
+    for (size_t i = 0; i < N_WORDS; i++) {
+        uint32_t second = 1u << (words[i].word[1] & 31);
+
+        wanted[(unsigned char)words[i].word[0]] |= second;
+        wanted[(unsigned char)words[i].word[0] ^ 0x20] |= second;
+    }
+    wanted['o'] |= 1u << ('n' & 31);
+    wanted['O'] |= 1u << ('n' & 31);
+    for (unsigned c = 0; c < 256; c++)
+        if (classes[c] && !(classes[c] & WORD))
+            wanted[c] = 1;
 }
 
+/* The pass branches only where a rule is to look; that is rare in prose. */
 unsigned detect_scan(struct slice s)
 {
     const char *end = s.p + s.n;
     unsigned kinds = 0;
-    uint8_t last = 0;
+    uint32_t in_word = 0;
 
-    if (!seconds['o' & 31])
+    if (!wanted['o'])
         learn_words();
     for (const char *p = s.p; p < end; p++) {
-        uint8_t here = classes[(unsigned char)*p], trigger = here & (uint8_t)~WORD;
-        bool known = trigger != PASS;
+        uint8_t class = classes[(unsigned char)*p];
+        uint32_t want = wanted[(unsigned char)*p];
+        unsigned second = p + 1 < end ? (unsigned char)p[1] & 31u : 0;
+        uint32_t word = want >> second & (second > 0) & ~in_word;
 
-        if (trigger == LETTER)
-            known = !(last & WORD) && p + 1 < end && (seconds[*p & 31] >> (p[1] & 31) & 1);
-        last = here;
-        if (known)
-            kinds |= rules[trigger](
+        in_word = class >> 7;
+        if ((want | word) & 1)
+            kinds |= rules[class & (uint8_t)~WORD](
                 (struct text){p, s.p, (size_t)(end - p) > LOOK_AHEAD ? p + LOOK_AHEAD : end});
     }
     return kinds;

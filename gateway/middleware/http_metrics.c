@@ -1,6 +1,7 @@
 /*
  * http_metrics.c - counts every request at its end. `endpoint` is the route's template, so that
- * labels stay few.
+ * labels stay few; a deprecated alias counts as its successor (legacy_requests_total tells them
+ * apart).
  *
  * The series of a route are looked up once and kept beside the route's row; statuses beyond the
  * common ones are looked up each time.
@@ -24,7 +25,7 @@ static struct kept kept[KEPT];
 
 static const char *endpoint_of(const struct request *req)
 {
-    return req->route ? req->route->path : "unmatched";
+    return req->route ? route_name(req->route) : "unmatched";
 }
 
 static struct kept *kept_of(const struct request *req)

@@ -33,6 +33,13 @@ def test_an_alias_answers_like_its_successor_and_is_counted(gateway, path):
     assert counted(gateway, MODELS[path]) == before + 1
 
 
+def test_an_alias_is_measured_as_its_successor(gateway):
+    assert gateway.get("/api/providers").status == 200
+    text = gateway.get("/metrics").text
+    assert 'endpoint="/api/providers"' not in text
+    assert 'http_requests_total{method="GET",endpoint="/api/v1/providers",status="200"}' in text
+
+
 @pytest.mark.parametrize("path", ["/chat", "/api/chat"])
 def test_chat_answers_at_its_old_paths(gateway, path):
     answer = gateway.post(path, {"message": "hi", "model": "openai/gpt-4o-mini"})
