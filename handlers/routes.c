@@ -18,6 +18,7 @@
 #include "handlers/models.h"
 #include "handlers/ops.h"
 #include "handlers/responses.h"
+#include "handlers/spending.h"
 #include "storage/principal.h"
 
 /* Lists of models are for whoever may ask one, too. */
@@ -46,6 +47,7 @@ static const struct route routes[] = {
     {HTTP_POST, "/api/v1/embeddings",   embeddings_native, SURFACE_NATIVE, ACCESS_USER, RATE_AI, BODY_CHAT, .scope = SCOPE_EMBEDDINGS, .form = &embeddings_native_form},
     {HTTP_GET,  "/api/v1/models",       models_native,     SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
     {HTTP_GET,  "/api/v1/providers",    models_providers,  SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_ANY_MODEL, .quiet = false},
+    {HTTP_GET,  "/api/v1/usage",        spending_own,      SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .scope = SCOPE_READ, .quiet = false},
 
     {HTTP_GET,  "/api",                 index_get,         SURFACE_NATIVE, ACCESS_PUBLIC, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_GET,  "/api/v1",              index_get,         SURFACE_NATIVE, ACCESS_PUBLIC, RATE_DEFAULT, BODY_NONE, .quiet = false},
@@ -61,6 +63,7 @@ static const struct route routes[] = {
     {HTTP_GET,  "/api/v1/admin/config",                admin_config,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_POST, "/api/v1/admin/config/reload",         admin_reload,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .form = &form_empty},
     {HTTP_PUT,  "/api/v1/admin/log-level",             admin_level,       SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_JSON, .form = &admin_level_form},
+    {HTTP_GET,  "/api/v1/admin/costs",                 spending_all,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_GET,  "/api/v1/admin/circuits",              ops_circuits,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_GET,  "/api/v1/admin/cache",                 admin_cache,       SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_DELETE, "/api/v1/admin/cache/{namespace}",   admin_cache_clear, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
