@@ -16,6 +16,8 @@
 #include "providers/dialect.h"
 #include "providers/provider.h"
 
+struct meaning; /* meaning.h */
+
 struct chat {
     struct request *req; /* counted reference, dropped by chat_end() */
     const struct chat_form *form;
@@ -33,6 +35,7 @@ struct chat {
     struct lru_key key;
     struct flight *flight; /* the one this chat leads; NULL once its answer has ended */
     void (*on_looked)(struct chat *c, bool taken);
+    struct meaning *meaning;     /* meaning.c's, or NULL */
     struct admit_ask ask;        /* what it may cost */
     struct admission *admission; /* what is reserved for it; settled by chat_end() */
     struct dialect_header pass_headers[PROVIDER_MAX_PASS_HEADERS]; /* set by the form's decode */

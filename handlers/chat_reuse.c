@@ -2,6 +2,7 @@
 #include "handlers/chat_reuse.h"
 
 #include "handlers/llm.h"
+#include "handlers/meaning.h"
 #include "handlers/replay.h"
 #include "storage/cache.h"
 
@@ -84,17 +85,34 @@ static enum chat_reuse_step missed(struct chat *c)
     return REUSE_ASK;
 }
 
+static void on_meant(struct chat *c, struct blob *answer, double similarity)
+{
+    c->looking = NULL;
+    c->on_looked(c,
+                 (answer && replay(c, answer, "semantic", similarity)) || missed(c) == REUSE_TAKEN);
+}
+
+/* The very question was not found; one that means the same? */
+static enum chat_reuse_step look_for_meaning(struct chat *c)
+{
+    c->looking = meaning_look(c, on_meant);
+    return c->looking ? REUSE_LATER : missed(c);
+}
+
 static void on_fetched(struct blob *b, void *arg)
 {
     struct chat *c = arg;
+    enum chat_reuse_step step;
 
     c->looking = NULL;
-    c->on_looked(c, (b && replay(c, b, "hit", 0)) || missed(c) == REUSE_TAKEN);
+    step = b && replay(c, b, "hit", 0) ? REUSE_TAKEN : look_for_meaning(c);
+    if (step != REUSE_LATER)
+        c->on_looked(c, step == REUSE_TAKEN);
 }
 
-static enum gw_err make_key(struct chat *c)
+struct reuse_subject chat_reuse_subject(const struct chat *c)
 {
-    struct reuse_subject s = {
+    return (struct reuse_subject){
         .form = c->form->name,
         .model = c->convo->model,
         .stream = c->convo->stream,
@@ -104,6 +122,11 @@ static enum gw_err make_key(struct chat *c)
         .headers = c->pass_headers,
         .n_headers = c->n_pass_headers,
     };
+}
+
+static enum gw_err make_key(struct chat *c)
+{
+    struct reuse_subject s = chat_reuse_subject(c);
 
     return reuse_key(c->req, &s, &c->key);
 }
@@ -127,7 +150,7 @@ enum chat_reuse_step chat_reuse_look(struct chat *c, void (*on_looked)(struct ch
         return REUSE_TAKEN;
     c->on_looked = on_looked;
     c->looking = cache_fetch(CACHE_RESPONSE, &c->key, c->policy.max_age_us, on_fetched, c);
-    return c->looking ? REUSE_LATER : missed(c);
+    return c->looking ? REUSE_LATER : look_for_meaning(c);
 }
 
 /* --- JOIN ------------------------------------------------------------------------------------ */
@@ -160,6 +183,7 @@ enum chat_reuse_step chat_reuse_join(struct chat *c)
 
 void chat_reuse_note(struct chat *c)
 {
+    meaning_keep(c);
     if (c->flight)
         flight_note(c->flight, &c->usage,
                     c->usage.known && c->info && c->info->model

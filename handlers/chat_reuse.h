@@ -20,6 +20,9 @@ enum chat_reuse_step {
 /* LOOK; sets X-Cache: BYPASS or MISS when it says ASK. */
 enum chat_reuse_step chat_reuse_look(struct chat *c, void (*on_looked)(struct chat *c, bool taken));
 
+/* Everything its answer depends on. */
+struct reuse_subject chat_reuse_subject(const struct chat *c);
+
 /* JOIN; ASK or TAKEN. */
 enum chat_reuse_step chat_reuse_join(struct chat *c);
 

@@ -5,6 +5,7 @@
 #include "storage/principal.h"
 
 #define KEY_VERSION SLICE("answer 1")
+#define PARTITION_VERSION SLICE("question 1")
 #define SECOND_US 1000000u
 
 /* --- what the client says -------------------------------------------------------------------- */
@@ -106,7 +107,8 @@ enum gw_err reuse_key(const struct request *req, const struct reuse_subject *s, 
     enum gw_err err;
 
     canonical_init(&c, 2 * req->body.n + 65536);
-    canonical_add(&c, KEY_VERSION);
+    c.masked = s->question;
+    canonical_add(&c, s->question.n ? PARTITION_VERSION : KEY_VERSION);
     canonical_add(&c, reuse_tenant(req));
     canonical_add(&c, slice_cstr(s->form));
     canonical_add(&c, s->model);

@@ -34,6 +34,7 @@ struct reuse_subject {
     const struct registry_route *route;
     const struct dialect_header *headers; /* of the client's, that travel along */
     unsigned n_headers;
+    struct slice question; /* not empty: the key of all requests that differ in this text alone */
 };
 
 /* The key of a request: the tenant's, whatever the order and spelling of the body's members. */

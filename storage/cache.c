@@ -10,6 +10,7 @@
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "storage/redis.h"
+#include "storage/semantic.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +72,7 @@ void cache_deinit(void)
     op_cancel(&polling);
     for (unsigned k = 0; k < CACHE_KINDS; k++)
         tiers[k].lru = lru_free(tiers[k].lru);
+    semantic_deinit();
 }
 
 static void show_size(struct tier *t)
@@ -94,6 +96,7 @@ void cache_adopt(const struct conf *c)
         lru_set_limits(tiers[k].lru, (size_t)sizes[k].entries, (size_t)sizes[k].mb << 20);
         show_size(&tiers[k]);
     }
+    semantic_set_limit((unsigned)c->cache_semantic_entries);
 }
 
 enum gw_err cache_init(const struct conf *c)
@@ -290,10 +293,20 @@ static int64_t number_of(const struct redis_value *v)
     return strtoll(text, NULL, 10);
 }
 
+/* What leads to answers that are gone goes with them. */
+static size_t forget_all(struct tier *t)
+{
+    size_t removed = lru_clear(t->lru);
+
+    if (t == &tiers[CACHE_RESPONSE])
+        semantic_clear();
+    return removed;
+}
+
 static void see_generation(struct tier *t, int64_t now)
 {
     if (t->generation != now) {
-        lru_clear(t->lru);
+        forget_all(t);
         show_size(t);
     }
     t->generation = now;
@@ -403,7 +416,7 @@ void cache_clear(enum cache_kind k, void (*done)(uint64_t removed, void *arg), v
     struct slice bump[4] = {SLICE("HINCRBY"), SLICE(GENERATIONS), slice_cstr(kinds[k].name),
                             SLICE("1")};
     struct clearing *c = calloc(1, sizeof(*c));
-    uint64_t removed = lru_clear(tiers[k].lru);
+    uint64_t removed = forget_all(&tiers[k]);
 
     show_size(&tiers[k]);
     (void)redis_send(bump, 4);

@@ -14,6 +14,7 @@ struct member {
 void canonical_init(struct canonical *c, size_t max_bytes)
 {
     buf_init(&c->text, max_bytes);
+    c->masked = SLICE_NONE;
 }
 
 void canonical_deinit(struct canonical *c)
@@ -111,7 +112,10 @@ static void add_string(struct canonical *c, struct json v)
 
     if (!s.p && json_raw(v).n > 2) /* it has bytes: memory was short */
         c->text.err = GW_ENOMEM;
-    add_tagged(c, 's', s);
+    if (c->masked.n && slice_eq(s, c->masked))
+        add_tagged(c, '?', SLICE_NONE);
+    else
+        add_tagged(c, 's', s);
 }
 
 void canonical_add_json(struct canonical *c, struct json v, const char *const *but)

@@ -14,6 +14,8 @@
 /* Collects pieces and hashes them at the end. */
 struct canonical {
     struct buf text;
+    struct slice
+        masked; /* a text that counts as any other: set it before adding values; empty = none */
 };
 
 /* max_bytes bounds what is collected. */

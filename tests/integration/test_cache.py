@@ -279,3 +279,57 @@ def test_a_vector_may_be_asked_for_anew(gateway, standin):
         answer = gateway.post("/v1/embeddings", body, headers={**AUTH, "Cache-Control": control})
         assert answer.headers["x-cache"] != "HIT"
     assert calls(standin) == 3
+
+
+# --- questions that mean the same ------------------------------------------------------------------
+
+SEMANTIC = {"cache.yaml": {"response.mode": "all", "semantic.enabled": "true",
+                           "semantic.model": "openai/text-embedding-3-small",
+                           "semantic.min_similarity_percent": 90}}
+
+
+def vectors(standin, *pairs):
+    """The stand-in's vectors of the next questions."""
+    for x, y in pairs:
+        standin.control({"body_raw": json.dumps({
+            "object": "list", "model": "text-embedding-3-small",
+            "data": [{"object": "embedding", "index": 0, "embedding": [x, y]}],
+            "usage": {"prompt_tokens": 3, "total_tokens": 3}})},
+            match={"path": "/openai/v1/embeddings"})
+
+
+def test_a_question_that_means_the_same_is_answered_from_the_cache(make_gateway, standin):
+    gw = make_gateway(conf=SEMANTIC)
+    vectors(standin, (1.0, 0.0), (0.99, 0.1), (0.0, 1.0))
+    first = ask(gw, "What does it cost?")
+    again = ask(gw, "How much is it?")
+    other = ask(gw, "Who are you?")
+    assert [a.headers["x-cache"] for a in (first, again, other)] == ["MISS", "SEMANTIC", "MISS"]
+    assert again.body == first.body and 0.9 < float(again.headers["x-cache-similarity"]) < 1
+    assert gw.metrics()['cache_hits_total{cache="semantic",layer="l1"}'] == 1
+    assert ask(gw, "How much is it?").headers["x-cache"] == "SEMANTIC"  # its vector is kept
+    assert sum("embeddings" in c["path"] for c in standin.calls()) == 3
+
+
+@pytest.mark.parametrize("more", [{"temperature": 0.1}, {"model": "openai/gpt-4o"}, {"max_tokens": 9},
+                                  {"stream": True}])
+def test_only_the_question_may_differ(make_gateway, standin, more):
+    gw = make_gateway(conf=SEMANTIC)
+    vectors(standin, (1.0, 0.0), (1.0, 0.0))
+    ask(gw, "What does it cost?")
+    assert ask(gw, "How much is it?", **more).headers["x-cache"] == "MISS"
+
+
+def test_without_vectors_there_is_no_likeness_and_no_harm(make_gateway, standin):
+    gw = make_gateway(conf=SEMANTIC)
+    standin.control({"status": 500}, match={"path": "/openai/v1/embeddings"}, repeat=-1)
+    assert [ask(gw, t).headers["x-cache"] for t in ("a", "b")] == ["MISS", "MISS"]
+    assert ask(gw, "a").headers["x-cache"] == "HIT"
+
+
+def test_clearing_the_answers_clears_what_leads_to_them(make_gateway, standin):
+    gw = make_gateway(conf=SEMANTIC)
+    vectors(standin, (1.0, 0.0), (1.0, 0.0))
+    ask(gw, "What does it cost?")
+    gw.request("DELETE", "/api/v1/admin/cache/response")
+    assert ask(gw, "How much is it?").headers["x-cache"] == "MISS"
