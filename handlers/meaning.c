@@ -83,7 +83,7 @@ static void search(struct meaning *m)
     struct blob *b = NULL;
     struct lru_key answer;
 
-    if (read_vector(m) &&
+    if (m->vector &&
         semantic_find(&m->partition, m->vector, m->n, least, loop_now_us(), &answer, &similarity))
         b = cache_look(CACHE_RESPONSE, &answer, c->policy.max_age_us);
     count(b ? "l1" : NULL);
@@ -96,8 +96,8 @@ static void on_embed(const struct dialect_embed_answer *ans, void *arg)
 {
     struct meaning *m = arg;
 
-    if (vectors_take(&m->vectors, ans) != GW_OK)
-        m->vectors.n = 0;
+    if (vectors_take(&m->vectors, ans) == GW_OK)
+        (void)read_vector(m); /* now: its text goes with the call */
 }
 
 static void on_live(const struct provider_call_info *info, void *arg)
@@ -138,8 +138,10 @@ static void on_looked(void *arg)
 
     if (call.embed)
         m->call = provider_call(&call, &sink, m);
-    if (!m->call)
-        search(m);
+    if (m->call)
+        return;
+    (void)read_vector(m);
+    search(m);
 }
 
 static void start(void *arg)

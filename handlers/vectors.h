@@ -45,8 +45,8 @@ void vectors_cancel(struct vectors *v);
  */
 const struct dialect_embed_request *vectors_rest(struct vectors *v);
 
-/* The provider's vectors for vectors_rest(), in order: kept, and put in their places. GW_EUPBAD
- * when they are not as many. */
+/* The provider's vectors for vectors_rest(), in order: kept, and put in their places, where they
+ * last as long as `ans`. GW_EUPBAD when they are not as many. */
 enum gw_err vectors_take(struct vectors *v, const struct dialect_embed_answer *ans);
 
 /* All vectors in the order of the inputs. */
