@@ -14,11 +14,13 @@
 #include "handlers/generate.h"
 #include "handlers/health.h"
 #include "handlers/index.h"
+#include "handlers/keys.h"
 #include "handlers/messages.h"
 #include "handlers/models.h"
 #include "handlers/ops.h"
 #include "handlers/responses.h"
 #include "handlers/spending.h"
+#include "handlers/tokens.h"
 #include "storage/principal.h"
 
 /* Lists of models are for whoever may ask one, too. */
@@ -51,6 +53,15 @@ static const struct route routes[] = {
 
     {HTTP_GET,  "/api",                 index_get,         SURFACE_NATIVE, ACCESS_PUBLIC, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_GET,  "/api/v1",              index_get,         SURFACE_NATIVE, ACCESS_PUBLIC, RATE_DEFAULT, BODY_NONE, .quiet = false},
+
+    /* tokens, keys and users */
+    {HTTP_POST, "/api/v1/auth/token",    tokens_issue,    SURFACE_NATIVE, ACCESS_OPTIONAL, RATE_AUTH, BODY_JSON, .form = &tokens_issue_form},
+    {HTTP_GET,  "/api/v1/auth/validate", tokens_validate, SURFACE_NATIVE, ACCESS_PUBLIC, RATE_AUTH, BODY_NONE, .quiet = false},
+    {HTTP_POST, "/api/v1/auth/validate", tokens_validate, SURFACE_NATIVE, ACCESS_PUBLIC, RATE_AUTH, BODY_JSON, .form = &tokens_validate_form},
+    {HTTP_POST, "/api/v1/auth/revoke",   tokens_revoke,   SURFACE_NATIVE, ACCESS_USER, RATE_AUTH, BODY_JSON, .form = &tokens_revoke_form},
+    {HTTP_POST, "/api/v1/auth/api-keys", keys_create,     SURFACE_NATIVE, ACCESS_USER, RATE_AUTH, BODY_JSON, .form = &keys_create_form},
+    {HTTP_GET,  "/api/v1/auth/api-keys", keys_list,       SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_DELETE, "/api/v1/auth/api-keys/{id}", keys_revoke, SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
 
     /* probes and operators */
     {HTTP_GET,  "/api/v1/health",       health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},

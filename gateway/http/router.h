@@ -12,7 +12,8 @@
 enum surface { SURFACE_NATIVE, SURFACE_OPENAI, SURFACE_ANTHROPIC, SURFACE_GOOGLE };
 enum rate_class { RATE_PROBE, RATE_DEFAULT, RATE_AI, RATE_AUTH, RATE_UPLOAD, RATE_CLASSES };
 enum body_class { BODY_NONE, BODY_JSON, BODY_CHAT, BODY_UPLOAD };
-enum route_access { ACCESS_PUBLIC, ACCESS_USER, ACCESS_ADMIN, ACCESS_OPS };
+/* ACCESS_OPTIONAL: a credential is looked at, and refused when it is wrong, but none is needed. */
+enum route_access { ACCESS_PUBLIC, ACCESS_OPTIONAL, ACCESS_USER, ACCESS_ADMIN, ACCESS_OPS };
 
 struct form; /* form.h */
 

@@ -62,7 +62,7 @@ static enum chain_verdict need_user(struct request *req)
     if (req->who.unavailable)
         return refuse(req, GW_EUNAVAIL, SLICE_NONE,
                       SLICE("The credential cannot be verified at the moment."));
-    if (!req->who.known && conf_auth_required(req->conf))
+    if (!req->who.known && req->route->access != ACCESS_OPTIONAL && conf_auth_required(req->conf))
         return refuse(req, GW_EUNAUTH, SLICE(CHALLENGE),
                       SLICE("A credential is needed: Authorization: Bearer, x-api-key, "
                             "x-goog-api-key or ?key=."));
@@ -106,6 +106,7 @@ enum chain_verdict authorise_run(struct request *req)
     switch (req->route->access) {
     case ACCESS_PUBLIC:
         return CHAIN_NEXT;
+    case ACCESS_OPTIONAL:
     case ACCESS_USER:
         return need_user(req);
     case ACCESS_ADMIN:

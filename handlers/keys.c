@@ -1,0 +1,409 @@
+/*
+ * keys.c - see keys.h.
+ *
+ *     create: (owner by name) --> (team by name) --> added --> answered with the key, this once
+ *     list:   (owner by name) --> a page
+ *
+ * What is another's answers exactly like what is not there. A key that makes a key cannot give
+ * more than it has: scopes and models must be within its own, and one with a budget, a rate or an
+ * end makes none at all.
+ */
+#include "handlers/keys.h"
+
+#include "gateway/core/rng.h"
+#include "gateway/http/form.h"
+#include "handlers/audited.h"
+#include "handlers/query.h"
+#include "handlers/tokens.h"
+#include "storage/apikeys.h"
+#include "storage/keyring.h"
+#include "storage/teams.h"
+#include "storage/users.h"
+
+#include <openssl/crypto.h>
+
+#define DAY_S 86400
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+void keys_put(struct json_writer *w, const struct apikey *k)
+{
+    json_kv_str(w, "id", k->id);
+    json_kv_str(w, "prefix", k->prefix);
+    json_kv_str(w, "name", k->name);
+    query_put_text(w, "owner", k->owner_name);
+    query_put_text(w, "team_id", k->team_id);
+    json_kv_raw(w, "scopes", k->scopes);
+    json_kv_raw(w, "models", k->models);
+    query_put_count(w, "requests_per_minute", k->requests_per_minute);
+    query_put_count(w, "tokens_per_minute", k->tokens_per_minute);
+    query_put_usd(w, "budget_usd", k->budget_nano_usd);
+    query_put_text(w, "budget_period", k->budget_period);
+    query_put_text(w, "expires_at", k->expires_at);
+    query_put_text(w, "last_used_at", k->last_used_at);
+    query_put_text(w, "revoked_at", k->revoked_at);
+    json_kv_str(w, "created_at", k->created_at);
+}
+
+/* --- create ----------------------------------------------------------------------------------- */
+
+struct key_asked {
+    struct slice name, owner, team, period;
+    struct form_list scopes, models;
+    int64_t rpm, tpm, budget_nano_usd, days;
+};
+
+static const struct form_field create_fields[] = {
+    {.name = "name",
+     .type = FORM_STRING,
+     .at = offsetof(struct key_asked, name),
+     .required = true,
+     .class = FORM_LINE,
+     .min = 1,
+     .max = 100},
+    {.name = "owner",
+     .type = FORM_STRING,
+     .at = offsetof(struct key_asked, owner),
+     .class = FORM_IDENTIFIER,
+     .min = 1,
+     .max = 64},
+    {.name = "team",
+     .type = FORM_STRING,
+     .at = offsetof(struct key_asked, team),
+     .class = FORM_IDENTIFIER,
+     .min = 1,
+     .max = 64},
+    {.name = "scopes",
+     .type = FORM_STRINGS,
+     .at = offsetof(struct key_asked, scopes),
+     .class = FORM_IDENTIFIER,
+     .max = 8,
+     .words = "chat embeddings read write admin"},
+    {.name = "models",
+     .type = FORM_STRINGS,
+     .at = offsetof(struct key_asked, models),
+     .class = FORM_MODEL,
+     .max = 100},
+    {.name = "requests_per_minute",
+     .type = FORM_INT,
+     .at = offsetof(struct key_asked, rpm),
+     .min = 1,
+     .max = 1000000000},
+    {.name = "tokens_per_minute",
+     .type = FORM_INT,
+     .at = offsetof(struct key_asked, tpm),
+     .min = 1,
+     .max = 1000000000000},
+    {.name = "budget_usd",
+     .type = FORM_DECIMAL,
+     .at = offsetof(struct key_asked, budget_nano_usd),
+     .min = 0,
+     .max = 1000000000},
+    {.name = "budget_period",
+     .type = FORM_STRING,
+     .at = offsetof(struct key_asked, period),
+     .class = FORM_IDENTIFIER,
+     .words = "total day week month"},
+    {.name = "expires_in_days",
+     .type = FORM_INT,
+     .at = offsetof(struct key_asked, days),
+     .min = 1,
+     .max = 3650},
+};
+const struct form keys_create_form = FORM_OF(struct key_asked, create_fields);
+
+struct making {
+    struct query q;
+    struct key_asked in;
+    struct slice owner_id, team_id; /* in the arena */
+    char id[UUID_TEXT];
+    struct apikey_secret secret;
+};
+
+static void on_added(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct making *m = arg;
+    struct json_writer w;
+    struct apikey k;
+    struct buf out;
+
+    query_over(&m->q);
+    if (err == GW_ECONFLICT) {
+        query_refuse(&m->q, err, SLICE("There is a key of that name already."));
+        return;
+    }
+    if (err || !apikey_read(rows, 0, &k)) {
+        query_fail(&m->q, err ? err : GW_EINTERNAL);
+        return;
+    }
+    audited(m->q.req, "apikey.create", k.prefix, "ok");
+    buf_init(&out, QUERY_MAX_OUT);
+    json_writer_init(&w, &out);
+    json_obj(&w);
+    keys_put(&w, &k);
+    json_kv_cstr(&w, "key", m->secret.key);
+    json_obj_end(&w);
+    OPENSSL_cleanse(m->secret.key, sizeof(m->secret.key));
+    request_set_header(m->q.req, "Cache-Control", SLICE("no-store"));
+    query_reply(&m->q, 201, &out);
+}
+
+static void add(struct making *m)
+{
+    struct arena *a = m->q.req->arena;
+    struct apikey_new k = {
+        .owner_id = m->owner_id,
+        .team_id = m->team_id,
+        .name = m->in.name,
+        .secret = &m->secret,
+        .scopes = query_strings(a, &m->in.scopes),
+        .models = query_strings(a, &m->in.models),
+        .requests_per_minute = m->in.rpm,
+        .tokens_per_minute = m->in.tpm,
+        .budget_nano_usd = m->in.budget_nano_usd,
+        .budget_period = arena_cstr(a, m->in.period),
+        .expires_in_s = m->in.days * DAY_S,
+    };
+    enum gw_err err = apikey_make(&m->secret);
+
+    rng_uuid(m->id);
+    k.id = slice_cstr(m->id);
+    if (err || !k.scopes.p || !k.models.p || !k.budget_period)
+        query_fail(&m->q, GW_ENOMEM);
+    else
+        query_wait(&m->q, apikeys_add(&k, m->q.req->deadline_us, on_added, m));
+}
+
+static void on_team(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct making *m = arg;
+
+    if (!query_good(&m->q, err))
+        return;
+    if (pg_count(rows) == 0) {
+        query_refuse(&m->q, GW_ENOTFOUND, SLICE("There is no such team."));
+        return;
+    }
+    m->team_id = arena_dup(m->q.req->arena, pg_text(rows, 0, 0));
+    add(m);
+}
+
+static void with_owner(struct making *m)
+{
+    if (m->in.team.n)
+        query_wait(&m->q, teams_by_name(m->in.team, m->q.req->deadline_us, on_team, m));
+    else
+        add(m);
+}
+
+static void on_owner(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct making *m = arg;
+    struct user u;
+
+    if (!query_good(&m->q, err))
+        return;
+    if (!user_read(rows, 0, &u)) {
+        query_refuse(&m->q, GW_ENOTFOUND, SLICE("There is no such user."));
+        return;
+    }
+    m->owner_id = arena_dup(m->q.req->arena, u.id);
+    with_owner(m);
+}
+
+static bool scopes_within(const struct principal *p, const struct form_list *scopes)
+{
+    if (!p || p->scopes == 0)
+        return true;
+    for (unsigned i = 0; i < scopes->n; i++)
+        if (!(p->scopes & principal_scope_bit(scopes->items[i])))
+            return false;
+    return scopes->n > 0;
+}
+
+static bool models_within(const struct principal *p, const struct form_list *models)
+{
+    if (!p || p->n_models == 0)
+        return true;
+    for (unsigned i = 0; i < models->n; i++)
+        if (!principal_allows_model(p, models->items[i], models->items[i]))
+            return false;
+    return models->n > 0;
+}
+
+static bool asks_admin(const struct form_list *scopes)
+{
+    for (unsigned i = 0; i < scopes->n; i++)
+        if (slice_is(scopes->items[i], "admin"))
+            return true;
+    return false;
+}
+
+/* Why the caller may not make this key; p == NULL when it may. A team's budget is the team's, so
+ * only administrators put keys into one that is not the owner's. */
+static struct slice exceeds(const struct request *req, const struct key_asked *in)
+{
+    const struct principal *p = req->principal;
+
+    if (!tokens_may_delegate(req))
+        return SLICE("A key with a budget, a rate or an end makes no keys.");
+    if (!scopes_within(p, &in->scopes) || (asks_admin(&in->scopes) && !query_is_admin(req)))
+        return SLICE("A key's scopes cannot be wider than those of who makes it.");
+    if (!models_within(p, &in->models))
+        return SLICE("A key's models cannot be more than those of who makes it.");
+    if (in->team.n && !query_is_admin(req))
+        return SLICE("Only administrators choose a key's team.");
+    return SLICE_NONE;
+}
+
+/* Whose keys are meant: true when `asked` is nobody else than the caller. */
+static bool is_self(const struct request *req, struct slice asked)
+{
+    return query_owner(req).n && (!asked.n || slice_is(asked, req->principal->user_id));
+}
+
+void keys_create(struct request *req)
+{
+    struct key_asked in = {.budget_nano_usd = -1, .period = SLICE("total")};
+    struct making *m;
+    struct slice why;
+
+    if (!form_read(req, &in, NULL))
+        return;
+    why = exceeds(req, &in);
+    if (why.p) {
+        query_deny(req, GW_EFORBIDDEN, why);
+        return;
+    }
+    if (!is_self(req, in.owner) && !query_is_admin(req)) {
+        query_deny(req, GW_ENOTFOUND, SLICE("There is no such user."));
+        return;
+    }
+    if (!in.owner.n && !query_owner(req).n) {
+        form_refuse_field(req, "/owner", "is needed: this credential is nobody's");
+        return;
+    }
+    m = query_new(req, struct making);
+    if (!m)
+        return;
+    m->in = in;
+    m->owner_id = query_owner(req);
+    if (is_self(req, in.owner))
+        with_owner(m);
+    else
+        query_wait(&m->q, users_by_name(in.owner, req->deadline_us, on_owner, m));
+}
+
+/* --- list ------------------------------------------------------------------------------------- */
+
+struct owner_asked {
+    struct slice owner;
+};
+
+static const struct form_field owner_fields[] = {
+    {.name = "owner",
+     .type = FORM_STRING,
+     .at = offsetof(struct owner_asked, owner),
+     .class = FORM_IDENTIFIER,
+     .min = 1,
+     .max = 64},
+};
+static const struct form owner_form = FORM_OF(struct owner_asked, owner_fields);
+
+struct listing {
+    struct query q;
+    struct page page;
+};
+
+static void on_page(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct listing *l = arg;
+    struct apikey k = {.total = 0};
+    struct json_writer w;
+    struct buf out;
+
+    if (!query_good(&l->q, err))
+        return;
+    buf_init(&out, QUERY_MAX_OUT);
+    page_begin(&w, &out);
+    for (unsigned i = 0; apikey_read(rows, i, &k); i++) {
+        json_obj(&w);
+        keys_put(&w, &k);
+        json_obj_end(&w);
+    }
+    query_page(&l->q, &l->page, k.total, &w);
+}
+
+static void list_of(struct listing *l, struct slice owner_id)
+{
+    query_wait(&l->q, apikeys_page(owner_id, l->page.per_page, l->page.offset,
+                                   l->q.req->deadline_us, on_page, l));
+}
+
+static void on_list_owner(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct listing *l = arg;
+    struct user u;
+
+    if (!query_good(&l->q, err))
+        return;
+    if (user_read(rows, 0, &u))
+        list_of(l, u.id);
+    else
+        query_refuse(&l->q, GW_ENOTFOUND, SLICE("There is no such user."));
+}
+
+/* Who is nobody (the master key) and an administrator sees all keys. */
+void keys_list(struct request *req)
+{
+    struct owner_asked in = {.owner = SLICE_NONE};
+    struct listing *l;
+    struct page page;
+
+    if (!page_read(req, &page) || !form_query(req, &owner_form, &in, NULL))
+        return;
+    if (!is_self(req, in.owner) && !query_is_admin(req)) {
+        query_deny(req, GW_ENOTFOUND, SLICE("There is no such user."));
+        return;
+    }
+    l = query_new(req, struct listing);
+    if (!l)
+        return;
+    l->page = page;
+    if (is_self(req, in.owner) || !in.owner.n)
+        list_of(l, query_owner(req));
+    else
+        query_wait(&l->q, users_by_name(in.owner, req->deadline_us, on_list_owner, l));
+}
+
+/* --- revoke ----------------------------------------------------------------------------------- */
+
+static void on_revoked(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct query *q = arg;
+    struct apikey k;
+
+    if (!query_good(q, err))
+        return;
+    if (!apikey_read(rows, 0, &k)) {
+        query_refuse(q, GW_ENOTFOUND, SLICE("There is no such key."));
+        return;
+    }
+    keyring_changed();
+    audited(q->req, "apikey.revoke", k.prefix, "ok");
+    query_none(q);
+}
+
+void keys_revoke(struct request *req)
+{
+    struct slice owner = query_is_admin(req) ? SLICE_NONE : query_owner(req);
+    struct query *q;
+
+    if (!query_is_uuid(req->params[0]) || (!owner.n && !query_is_admin(req))) {
+        query_deny(req, GW_ENOTFOUND, SLICE("There is no such key."));
+        return;
+    }
+    q = query_new(req, struct query);
+    if (q)
+        query_wait(q, apikeys_revoke(req->params[0], owner, req->deadline_us, on_revoked, q));
+}

@@ -1,0 +1,213 @@
+/* query.c - see query.h. */
+#include "handlers/query.h"
+
+#include "gateway/http/form.h"
+#include "storage/principal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+#define COME_BACK_S 5u
+#define NANO 1000000000
+
+/* --- the flow --------------------------------------------------------------------------------- */
+
+static void on_gone(struct request *req, void *arg)
+{
+    struct query *q = arg;
+
+    op_cancel(&q->op);
+    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
+    request_unref(req);
+}
+
+void *query_begin(struct request *req, size_t size)
+{
+    struct query *q = arena_alloc(req->arena, size);
+
+    if (!q) {
+        request_fail(req, GW_ENOMEM, NULL);
+        return NULL;
+    }
+    q->req = request_ref(req);
+    request_on_abort(req, on_gone, q);
+    return q;
+}
+
+void query_wait(struct query *q, struct op *op)
+{
+    q->op = op;
+    if (!op)
+        query_fail(q, GW_ENOMEM);
+}
+
+void query_over(struct query *q)
+{
+    q->op = NULL;
+}
+
+bool query_good(struct query *q, enum gw_err err)
+{
+    query_over(q);
+    if (err)
+        query_fail(q, err);
+    return !err;
+}
+
+/* Drops the hook; what is left to do is to answer and to let go of the request. */
+static struct request *leave(struct query *q)
+{
+    op_cancel(&q->op);
+    request_on_abort(q->req, NULL, NULL);
+    return q->req;
+}
+
+static bool passes_by_itself(enum gw_err err)
+{
+    return err == GW_EUNAVAIL || err == GW_EAGAIN || err == GW_EOVERLOAD;
+}
+
+void query_refuse_later(struct query *q, enum gw_err err, struct slice why, uint64_t retry_after_s)
+{
+    struct error_detail d = {.message = why, .retry_after_s = retry_after_s};
+    struct request *req = leave(q);
+
+    request_fail(req, err, &d);
+    request_unref(req);
+}
+
+void query_refuse(struct query *q, enum gw_err err, struct slice why)
+{
+    query_refuse_later(q, err, why, passes_by_itself(err) ? COME_BACK_S : 0);
+}
+
+void query_fail(struct query *q, enum gw_err err)
+{
+    query_refuse(q, err,
+                 err == GW_EUNAVAIL ? SLICE("The database is not available at the moment.")
+                                    : SLICE_NONE);
+}
+
+void query_deny(struct request *req, enum gw_err err, struct slice why)
+{
+    struct error_detail d = {.message = why,
+                             .retry_after_s = passes_by_itself(err) ? COME_BACK_S : 0};
+
+    request_fail(req, err, &d);
+}
+
+void query_reply(struct query *q, int status, struct buf *out)
+{
+    struct request *req = leave(q);
+    enum gw_err err = buf_err(out);
+
+    if (err)
+        request_fail(req, err, NULL);
+    else
+        request_reply(req, status, SLICE("application/json"), buf_slice(out));
+    buf_deinit(out);
+    request_unref(req);
+}
+
+void query_none(struct query *q)
+{
+    struct request *req = leave(q);
+
+    request_reply(req, 204, SLICE_NONE, SLICE_NONE);
+    request_unref(req);
+}
+
+void query_page(struct query *q, const struct page *p, int64_t total, struct json_writer *w)
+{
+    struct request *req = leave(q);
+
+    page_reply(req, p, total, w);
+    buf_deinit(w->out);
+    request_unref(req);
+}
+
+/* --- who and what ----------------------------------------------------------------------------- */
+
+bool query_is_uuid(struct slice id)
+{
+    for (size_t i = 0; i < id.n; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        bool hex = (id.p[i] >= '0' && id.p[i] <= '9') || (id.p[i] >= 'a' && id.p[i] <= 'f');
+
+        if (dash ? id.p[i] != '-' : !hex)
+            return false;
+    }
+    return id.n == UUID_TEXT - 1;
+}
+
+bool query_is_admin(const struct request *req)
+{
+    return req->who.admin || (!req->who.known && !conf_auth_required(req->conf));
+}
+
+struct slice query_owner(const struct request *req)
+{
+    return req->principal ? slice_cstr(req->principal->owner_id) : SLICE_NONE;
+}
+
+/* --- values ----------------------------------------------------------------------------------- */
+
+struct slice query_time(struct arena *a, int64_t unix_s)
+{
+    time_t t = (time_t)unix_s;
+    char text[32];
+    struct tm tm;
+
+    if (!gmtime_r(&t, &tm) || !strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm))
+        return SLICE_NONE;
+    return arena_dup(a, slice_cstr(text));
+}
+
+void query_put_text(struct json_writer *w, const char *key, struct slice text)
+{
+    if (text.n)
+        json_kv_str(w, key, text);
+    else
+        json_kv_null(w, key);
+}
+
+void query_put_count(struct json_writer *w, const char *key, int64_t n)
+{
+    if (n)
+        json_kv_int(w, key, n);
+    else
+        json_kv_null(w, key);
+}
+
+void query_put_usd(struct json_writer *w, const char *key, int64_t nano_usd)
+{
+    char text[48];
+    int n;
+
+    if (nano_usd < 0) {
+        json_kv_null(w, key);
+        return;
+    }
+    n = snprintf(text, sizeof(text), "%" PRId64 ".%09" PRId64, nano_usd / NANO, nano_usd % NANO);
+    while (n > 2 && text[n - 1] == '0' && text[n - 2] != '.')
+        n--;
+    json_kv_raw(w, key, slice_of(text, (size_t)n));
+}
+
+struct slice query_strings(struct arena *a, const struct form_list *list)
+{
+    struct json_writer w;
+    struct slice text;
+    struct buf out;
+
+    buf_init(&out, QUERY_MAX_OUT);
+    json_writer_init(&w, &out);
+    json_arr(&w);
+    for (unsigned i = 0; i < list->n; i++)
+        json_put_str(&w, list->items[i]);
+    json_arr_end(&w);
+    text = buf_err(&out) ? SLICE_NONE : arena_dup(a, buf_slice(&out));
+    buf_deinit(&out);
+    return text;
+}
