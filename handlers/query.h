@@ -26,7 +26,7 @@ struct query {
 #define query_new(req, type) ((type *)query_begin((req), sizeof(type)))
 void *query_begin(struct request *req, size_t size);
 
-/* `op` is what the flow waits for now; NULL ends it as out of memory. */
+/* `op` is what the flow waits for next; NULL ends it as out of memory. */
 void query_wait(struct query *q, struct op *op);
 
 /* First thing in every done: the operation is over. False when `err` has ended the flow. */
