@@ -395,12 +395,13 @@ static void lost(struct pg_conn *c)
 
 /* --- input and output ------------------------------------------------------------------------- */
 
+/* A COPY goes on when the socket takes more, even if all that libpq had is gone by now. */
 static void flush(struct pg_conn *c)
 {
     int rc = PQflush(c->pg);
 
     c->broken |= rc < 0;
-    watch(c, rc > 0 ? EV_READ | EV_WRITE : EV_READ);
+    watch(c, rc > 0 || c->copying ? EV_READ | EV_WRITE : EV_READ);
 }
 
 /* Results are taken before anything else: after the end of the connection they may still be there.

@@ -217,6 +217,110 @@ static void test_a_copy_given_up_reads_its_data_no_more(void **state)
     assert_int_equal(o.calls, 0);
 }
 
+/* --- at random -------------------------------------------------------------------------------- */
+
+#define USERS 12u
+#define STEPS 3000u
+
+/* One that uses the pool: at most one operation and one transaction at a time. */
+struct user {
+    struct outcome o;
+    unsigned started, cancelled, told;
+};
+
+static const struct pg_stmt mixed[] = {
+    {"good", "SELECT 1"},
+    {"slow", "SELECT pg_sleep(0.002)"},
+    {"wrong", "SELECT 1 / 0"},
+    {"gone", "SELECT pg_terminate_backend(pg_backend_pid())"},
+    {"big", "SELECT repeat('x', 100000)"},
+    {"row", "INSERT INTO pool_test VALUES (1, 'x')"},
+};
+
+static const struct pg_stmt copied = {"copy", "COPY pool_test FROM STDIN"};
+
+static void begin_something(struct user *u, unsigned dice)
+{
+    const struct pg_stmt *stmt = &mixed[dice / 16 % (sizeof(mixed) / sizeof(mixed[0]))];
+    uint64_t deadline = dice % 7 == 0 ? loop_now_us() + 1500 : 0;
+    struct pg_tx *tx = u->o.tx;
+
+    memset(&u->o, 0, sizeof(u->o));
+    if (!tx && dice % 3) {
+        u->o.op = pg_query(PG_WRITE, stmt, NULL, deadline, on_done, &u->o);
+    } else if (!tx) {
+        u->o.op = pg_begin(deadline, on_begun, &u->o);
+    } else if (dice % 5 == 0) {
+        u->o.op = pg_commit(tx, on_done, &u->o);
+    } else if (dice % 5 == 1) {
+        pg_rollback(tx);
+        return;
+    } else {
+        u->o.tx = tx;
+        u->o.op = dice % 5 == 2 ? pg_tx_copy(tx, &copied, SLICE("5\tfive\n"), on_done, &u->o)
+                                : pg_tx_query(tx, stmt, NULL, on_done, &u->o);
+    }
+    assert_non_null(u->o.op);
+    u->started++;
+}
+
+static void user_step(struct user *u, unsigned dice)
+{
+    if (!u->o.op) {
+        u->told += u->o.calls;
+        begin_something(u, dice);
+    } else if (dice % 4 == 0) {
+        op_cancel(&u->o.op);
+        u->cancelled++;
+        if (u->o.tx)
+            pg_rollback(u->o.tx);
+        u->o = (struct outcome){0};
+    }
+}
+
+static void user_ends(struct user *u)
+{
+    turn_until(!u->o.op);
+    u->told += u->o.calls;
+    pg_rollback(u->o.tx);
+    assert_int_equal(u->started, u->told + u->cancelled);
+}
+
+static void random_use(uint64_t seed)
+{
+    struct user users[USERS] = {0};
+    unsigned i;
+
+    open_pool();
+    must("DROP TABLE IF EXISTS pool_child");
+    must("DROP TABLE IF EXISTS pool_test");
+    must("CREATE TABLE pool_test (id int, v text)");
+    for (i = 0; i < STEPS; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        user_step(&users[(seed >> 33) % USERS], (unsigned)(seed >> 40));
+        if ((seed >> 60) % 4 == 1)
+            loop_turn();
+    }
+    for (i = 0; i < USERS; i++)
+        user_ends(&users[i]);
+    turn_until(busy() == 0);
+    assert_int_equal(gauge(M_DB_WAITING), 0);
+    assert_true(gauge(M_DB_CONNECTIONS) <= 4);
+    assert_true(TAILQ_EMPTY(&pg_primary.waiting));
+    expect("SELECT 'whole'", "whole");
+}
+
+static void test_random_use_leaves_the_pool_whole(void **state)
+{
+    random_use(1);
+}
+
+static void test_random_use_without_pipeline_too(void **state)
+{
+    conf.pg_pipeline = false;
+    random_use(2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +336,8 @@ int main(void)
         pool_test(test_rows_are_copied_in),
         pool_test(test_bad_rows_are_refused),
         pool_test(test_a_copy_given_up_reads_its_data_no_more),
+        pool_test(test_random_use_leaves_the_pool_whole),
+        pool_test(test_random_use_without_pipeline_too),
     };
 
     assert_true(metrics_init(1) == GW_OK);
