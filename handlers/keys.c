@@ -12,7 +12,7 @@
 
 #include "gateway/core/rng.h"
 #include "gateway/http/form.h"
-#include "handlers/audited.h"
+#include "handlers/admin.h"
 #include "handlers/query.h"
 #include "handlers/tokens.h"
 #include "storage/apikeys.h"
@@ -136,7 +136,7 @@ static void on_added(enum gw_err err, const struct pg_rows *rows, void *arg)
         query_fail(&m->q, err ? err : GW_EINTERNAL);
         return;
     }
-    audited(m->q.req, "apikey.create", k.prefix, "ok");
+    admin_audit(m->q.req, "apikey.create", k.prefix, "ok", SLICE_NONE);
     buf_init(&out, QUERY_MAX_OUT);
     json_writer_init(&w, &out);
     json_obj(&w);
@@ -390,7 +390,7 @@ static void on_revoked(enum gw_err err, const struct pg_rows *rows, void *arg)
         return;
     }
     keyring_changed();
-    audited(q->req, "apikey.revoke", k.prefix, "ok");
+    admin_audit(q->req, "apikey.revoke", k.prefix, "ok", SLICE_NONE);
     query_none(q);
 }
 

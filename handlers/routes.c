@@ -9,6 +9,7 @@
 #include "gateway/http/router.h"
 #include "handlers/admin.h"
 #include "handlers/admin_cache.h"
+#include "handlers/admin_teams.h"
 #include "handlers/chat.h"
 #include "handlers/embeddings.h"
 #include "handlers/generate.h"
@@ -17,10 +18,13 @@
 #include "handlers/keys.h"
 #include "handlers/messages.h"
 #include "handlers/models.h"
+#include "handlers/myself.h"
 #include "handlers/ops.h"
+#include "handlers/people.h"
 #include "handlers/responses.h"
 #include "handlers/spending.h"
 #include "handlers/tokens.h"
+#include "handlers/trail.h"
 #include "storage/principal.h"
 
 /* Lists of models are for whoever may ask one, too. */
@@ -62,6 +66,20 @@ static const struct route routes[] = {
     {HTTP_POST, "/api/v1/auth/api-keys", keys_create,     SURFACE_NATIVE, ACCESS_USER, RATE_AUTH, BODY_JSON, .form = &keys_create_form},
     {HTTP_GET,  "/api/v1/auth/api-keys", keys_list,       SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
     {HTTP_DELETE, "/api/v1/auth/api-keys/{id}", keys_revoke, SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,    "/api/v1/users/me",          myself_get,      SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,    "/api/v1/users/me/export",   myself_export,   SURFACE_NATIVE, ACCESS_USER, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_POST,   "/api/v1/users/me/password", myself_password, SURFACE_NATIVE, ACCESS_USER, RATE_AUTH, BODY_JSON, .form = &myself_password_form},
+    {HTTP_POST,   "/api/v1/users",             people_create,   SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_JSON, .form = &people_create_form},
+    {HTTP_GET,    "/api/v1/users",             people_list,     SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,    "/api/v1/users/{id}",        people_get,      SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_PATCH,  "/api/v1/users/{id}",        people_change,   SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_JSON, .form = &people_change_form},
+    {HTTP_DELETE, "/api/v1/users/{id}",        people_remove,   SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_POST,   "/api/v1/admin/teams",       admin_teams_create, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_JSON, .form = &admin_teams_form},
+    {HTTP_GET,    "/api/v1/admin/teams",       admin_teams_list,   SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,    "/api/v1/admin/teams/{id}",  admin_teams_get,    SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_PUT,    "/api/v1/admin/teams/{id}",  admin_teams_put,    SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_JSON, .form = &admin_teams_form},
+    {HTTP_DELETE, "/api/v1/admin/teams/{id}",  admin_teams_remove, SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
+    {HTTP_GET,    "/api/v1/admin/audit",       trail_list,         SURFACE_NATIVE, ACCESS_ADMIN, RATE_DEFAULT, BODY_NONE, .quiet = false},
 
     /* probes and operators */
     {HTTP_GET,  "/api/v1/health",       health_full,       SURFACE_NATIVE, ACCESS_PUBLIC, RATE_PROBE, BODY_NONE, .quiet = true},

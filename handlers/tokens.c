@@ -19,7 +19,7 @@
 #include "gateway/core/password.h"
 #include "gateway/core/rng.h"
 #include "gateway/http/form.h"
-#include "handlers/audited.h"
+#include "handlers/admin.h"
 #include "handlers/query.h"
 #include "storage/keyring.h"
 #include "storage/users.h"
@@ -120,7 +120,7 @@ static void mint(struct issue *i)
     snprintf(c.jti, sizeof(c.jti), "%s.%s", *i->id ? i->id : "master", random);
     c.exp_us = c.iat_us + i->in.expires_in_hours * HOUR_S * (int64_t)MICRO;
     err = jwt_issue(req->arena, &secrets, &c, &token);
-    audited(req, "token.issue", i->in.user_id, err ? "failed" : "ok");
+    admin_audit(req, "token.issue", i->in.user_id, err ? "failed" : "ok", SLICE_NONE);
     if (err)
         query_fail(&i->q, err);
     else
@@ -130,7 +130,7 @@ static void mint(struct issue *i)
 static void refuse_login(struct issue *i)
 {
     count("refused");
-    audited(i->q.req, "login", i->in.user_id, "failed");
+    admin_audit(i->q.req, "login", i->in.user_id, "failed", SLICE_NONE);
     request_set_header(i->q.req, "WWW-Authenticate", SLICE("Bearer realm=\"postern\""));
     query_refuse(&i->q, GW_EUNAUTH, SLICE("The user or the password is wrong."));
 }
@@ -150,7 +150,7 @@ static void on_success_booked(enum gw_err err, const struct pg_rows *rows, void 
     if (!query_good(&i->q, err))
         return;
     count("accepted");
-    audited(i->q.req, "login", i->in.user_id, "ok");
+    admin_audit(i->q.req, "login", i->in.user_id, "ok", SLICE_NONE);
     mint(i);
 }
 
@@ -203,7 +203,7 @@ static void on_login(enum gw_err err, const struct pg_rows *rows, void *arg)
         return;
     }
     count("locked");
-    audited(i->q.req, "login", i->in.user_id, "refused");
+    admin_audit(i->q.req, "login", i->in.user_id, "refused", SLICE_NONE);
     query_refuse_later(&i->q, GW_ELOCKED,
                        SLICE("Too many wrong passwords: the account is locked for a while."),
                        (uint64_t)i->q.req->conf->lockout_minutes * 60);
@@ -303,7 +303,7 @@ void tokens_issue(struct request *req)
         if (err == GW_EUNAUTH)
             request_set_header(req, "WWW-Authenticate", SLICE("Bearer realm=\"postern\""));
         if (err) {
-            audited(req, "token.issue", in.user_id, "refused");
+            admin_audit(req, "token.issue", in.user_id, "refused", SLICE_NONE);
             query_deny(req, err, why);
         } else {
             issue_begin(req, &in);
@@ -443,7 +443,7 @@ static void on_revoked(enum gw_err err, const struct pg_rows *rows, void *arg)
     if (!query_good(q, err))
         return;
     keyring_changed();
-    audited(q->req, "token.revoke", SLICE_NONE, "ok");
+    admin_audit(q->req, "token.revoke", SLICE_NONE, "ok", SLICE_NONE);
     query_none(q);
 }
 

@@ -58,6 +58,11 @@ static const struct pg_stmt revoke_token = {
 static const struct pg_stmt revoke_all = {
     "users_revoke_all", "UPDATE users SET tokens_valid_from = date_trunc('second', now()) + "
                         "interval '1 second' WHERE id = $1 RETURNING id"};
+static const struct pg_stmt usage = {
+    "users_usage", "SELECT to_char(day, 'YYYY-MM-DD'), key_id, provider, model, purpose, calls, "
+                   "cached, tokens_in, tokens_out, cost_nano_usd FROM usage_daily WHERE "
+                   "owner_id = $1 ORDER BY day, key_id, team_id, provider, model, purpose "
+                   "LIMIT $2 OFFSET $3"};
 
 static struct slice text_or_empty(const struct pg_rows *rows, unsigned row, unsigned col)
 {
@@ -187,4 +192,34 @@ struct op *users_revoke_token(struct slice jti, int64_t expires_s, uint64_t dead
 struct op *users_revoke_all(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
 {
     return by_one(PG_WRITE, &revoke_all, id, deadline_us, done, arg);
+}
+
+bool usage_day_read(const struct pg_rows *rows, unsigned row, struct usage_day *ret)
+{
+    if (row >= pg_count(rows))
+        return false;
+    *ret = (struct usage_day){
+        .day = pg_text(rows, row, 0),
+        .key_id = text_or_empty(rows, row, 1),
+        .provider = text_or_empty(rows, row, 2),
+        .model = text_or_empty(rows, row, 3),
+        .purpose = text_or_empty(rows, row, 4),
+        .calls = pg_int(rows, row, 5),
+        .cached = pg_int(rows, row, 6),
+        .tokens_in = pg_int(rows, row, 7),
+        .tokens_out = pg_int(rows, row, 8),
+        .cost_nano_usd = pg_int(rows, row, 9),
+    };
+    return true;
+}
+
+struct op *users_usage(struct slice id, int64_t limit, int64_t offset, uint64_t deadline_us,
+                       pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_text(&a, id);
+    pg_arg_int(&a, limit);
+    pg_arg_int(&a, offset);
+    return pg_query(PG_READ, &usage, &a, deadline_us, done, arg);
 }

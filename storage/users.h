@@ -51,6 +51,16 @@ struct op *users_login_failed(struct slice id, int64_t failures, int64_t minutes
                               void *arg);
 struct op *users_login_good(struct slice id, pg_done done, void *arg);
 
+/* A row of usage_daily: what one of a user's keys (or the user, with a token) asked of a model. */
+struct usage_day {
+    struct slice day, key_id, provider, model, purpose; /* all but the day may be empty */
+    int64_t calls, cached, tokens_in, tokens_out, cost_nano_usd;
+};
+bool usage_day_read(const struct pg_rows *rows, unsigned row, struct usage_day *ret);
+/* Of one user, the oldest first. */
+struct op *users_usage(struct slice id, int64_t limit, int64_t offset, uint64_t deadline_us,
+                       pg_done done, void *arg);
+
 /* Takes one token back (until it expires, in seconds since 1970), or all of a user's. */
 struct op *users_revoke_token(struct slice jti, int64_t expires_s, uint64_t deadline_us,
                               pg_done done, void *arg);
