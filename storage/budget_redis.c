@@ -13,6 +13,7 @@
  */
 #include "storage/budget_private.h"
 
+#include "gateway/core/decimal.h"
 #include "gateway/core/loop.h"
 #include "storage/redis.h"
 
@@ -201,24 +202,34 @@ static const char *tag_of(const struct budget_hold *h)
     return uuid_of(h->scopes[h->n - 1].id);
 }
 
-static void add_key(struct call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void add_key(struct call *c, const char *fmt, ...)
+/* "budget:{<tag>}:", which all keys begin with; 57 bytes at most. */
+static char *put_tag(char *to, const struct budget_hold *h)
 {
-    char *to = c->text[c->n_keys];
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = vsnprintf(to, KEY_BYTES, fmt, ap);
-    va_end(ap);
-    c->keys[c->n_keys++] = slice_of(to, n < (int)KEY_BYTES ? (size_t)n : KEY_BYTES - 1);
+    return stpcpy(stpcpy(stpcpy(to, "budget:{"), tag_of(h)), "}:");
 }
 
+/* Behind that "<scope>:"; 48 bytes at most. */
+static char *put_scope(char *to, const struct budget_hold *h, unsigned i)
+{
+    return stpcpy(stpcpy(put_tag(to, h), h->scopes[i].id), ":");
+}
+
+static void add_key(struct call *c, const char *end)
+{
+    char *to = c->text[c->n_keys];
+
+    c->keys[c->n_keys++] = slice_of(to, (size_t)(end - to));
+}
+
+/* Behind that "day1767225600:sum": 5 + 20 + 1 + 5 bytes at most. */
 static void add_sum_key(struct call *c, const struct budget_hold *h, unsigned i, const char *what)
 {
-    add_key(c, "budget:{%s}:%s:%s%lld:%s", tag_of(h), h->scopes[i].id,
-            budget_period_name(h->scopes[i].period), (long long)h->period[i].begin, what);
+    char *at = put_scope(c->text[c->n_keys], h, i);
+
+    at = stpcpy(at, budget_period_name(h->scopes[i].period));
+    at = decimal_i64(at, h->period[i].begin);
+    at = stpcpy(at, ":");
+    add_key(c, stpcpy(at, what));
 }
 
 static void add_scope_keys(struct call *c, const struct budget_hold *h)
@@ -227,7 +238,7 @@ static void add_scope_keys(struct call *c, const struct budget_hold *h)
         add_sum_key(c, h, i, "sum");
         add_sum_key(c, h, i, "due");
         add_sum_key(c, h, i, "holds");
-        add_key(c, "budget:{%s}:%s:rate", tag_of(h), h->scopes[i].id);
+        add_key(c, stpcpy(put_scope(c->text[c->n_keys], h, i), "rate"));
     }
 }
 
@@ -239,9 +250,8 @@ static void add_text(struct call *c, struct slice text)
 static void add_number(struct call *c, int64_t v)
 {
     char *to = c->number[c->n_args];
-    int n = snprintf(to, NUMBER_BYTES, "%lld", (long long)v);
 
-    add_text(c, slice_of(to, (size_t)n));
+    add_text(c, slice_of(to, (size_t)(decimal_i64(to, v) - to)));
 }
 
 /* Sums outlive their period by a day, for calls that are settled late. */
@@ -351,7 +361,7 @@ struct op *budget_redis_settle(const struct budget_hold *h, redis_done done, voi
     struct call c = {0};
 
     add_scope_keys(&c, h);
-    add_key(&c, "budget:{%s}:done:%s", tag_of(h), h->id);
+    add_key(&c, stpcpy(stpcpy(put_tag(c.text[c.n_keys], h), "done:"), h->id));
     add_text(&c, slice_cstr(h->id));
     add_number(&c, h->spent);
     add_number(&c, DONE_TTL_MS);

@@ -7,6 +7,7 @@
  */
 #include "storage/cache.h"
 
+#include "gateway/core/decimal.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "storage/redis.h"
@@ -266,8 +267,7 @@ static void store_shared(enum cache_kind k, const struct lru_key *key, const str
     memcpy(value + sizeof(MARK), &wall, sizeof(wall));
     memcpy(value + sizeof(MARK) + sizeof(wall), &ttl_us, sizeof(ttl_us));
     memcpy(value + HEAD_BYTES, b->bytes, b->n);
-    snprintf(ms, sizeof(ms), "%llu", (unsigned long long)(ttl_us / 1000 ? ttl_us / 1000 : 1));
-    argv[4] = slice_cstr(ms);
+    argv[4] = slice_of(ms, (size_t)(decimal_u64(ms, ttl_us / 1000 ? ttl_us / 1000 : 1) - ms));
     (void)redis_send(argv, 5); /* whoever looks for it later makes it again */
     free(value);
 }

@@ -5,6 +5,7 @@
  * right here: bytes that are no UTF-8 and NUL become "?", ids that are no uuids and usage that
  * jsonb cannot hold become NULL, numbers are cut at what can be added up.
  */
+#include "gateway/core/decimal.h"
 #include "gateway/core/utf8.h"
 #include "storage/ledger_private.h"
 
@@ -27,23 +28,41 @@ static char *put_null(char *to)
 
 static char *put_byte(char *to, char c)
 {
-    static const char from[] = "\t\n\r\\", letters[] = "tnr\\";
-    const char *hit = memchr(from, c, 4);
+    switch (c) {
+    case '\t':
+        return mempcpy(to, "\\t", 2);
+    case '\n':
+        return mempcpy(to, "\\n", 2);
+    case '\r':
+        return mempcpy(to, "\\r", 2);
+    case '\\':
+        return mempcpy(to, "\\\\", 2);
+    default:
+        *to++ = c ? c : '?';
+        return to;
+    }
+}
 
-    if (hit)
-        *to++ = '\\';
-    *to++ = hit ? letters[hit - from] : c ? c : '?';
-    return to;
+/* Bytes at the front that are written as they are: most texts are nothing else. */
+static size_t plain_bytes(struct slice s)
+{
+    size_t i = 0;
+
+    while (i < s.n && s.p[i] >= ' ' && s.p[i] != '\\')
+        i++;
+    return i;
 }
 
 /* At most `max` bytes, cut between characters. */
 static char *put_text_upto(char *to, struct slice s, size_t max)
 {
-    size_t i = 0, n;
+    size_t i, n;
 
     if (!s.n)
         return put_null(to);
     *to++ = '\t';
+    i = plain_bytes(slice_of(s.p, s.n < max ? s.n : max));
+    to = mempcpy(to, s.p, i);
     while (i < s.n) {
         n = (unsigned char)s.p[i] < 0x80 ? 1 : utf8_length(s.p + i, s.n - i);
         if (i + (n ? n : 1) > max)
@@ -86,17 +105,12 @@ static char *put_uuid(char *to, struct slice s)
 
 static char *put_digits(char *to, uint64_t v, unsigned at_least)
 {
-    char digits[20];
-    unsigned n = 0;
+    char digits[DECIMAL_MAX];
+    size_t n = (size_t)(decimal_u64(digits, v) - digits);
 
-    do
-        digits[n++] = (char)('0' + v % 10);
-    while ((v /= 10) != 0);
-    while (n < at_least)
-        digits[n++] = '0';
-    while (n)
-        *to++ = digits[--n];
-    return to;
+    for (; at_least > n; at_least--)
+        *to++ = '0';
+    return mempcpy(to, digits, n);
 }
 
 static char *put_number(char *to, uint64_t v, uint64_t max)

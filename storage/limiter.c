@@ -8,6 +8,7 @@
  */
 #include "storage/limiter.h"
 
+#include "gateway/core/decimal.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "storage/redis.h"
@@ -84,13 +85,7 @@ static struct slice put_key(const struct limiter_call *c, unsigned i, char *to)
 
 static struct slice put_number(uint64_t v, char *to)
 {
-    char *at = to + NUMBER_BYTES;
-
-    do {
-        *--at = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    return slice_of(at, (size_t)(to + NUMBER_BYTES - at));
+    return slice_of(to, (size_t)(decimal_u64(to, v) - to));
 }
 
 static void put_texts(const struct limiter_call *c, struct texts *t)

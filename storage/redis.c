@@ -24,6 +24,7 @@
 #include "storage/redis.h"
 
 #include "gateway/core/buf.h"
+#include "gateway/core/decimal.h"
 #include "gateway/core/log.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
@@ -107,14 +108,8 @@ static size_t digits(size_t v)
 
 static char *put_number(char *at, char kind, size_t v)
 {
-    size_t n = digits(v), i;
-
     *at++ = kind;
-    for (i = n; i > 0; i--) {
-        at[i - 1] = (char)('0' + v % 10);
-        v /= 10;
-    }
-    at += n;
+    at = decimal_u64(at, v);
     *at++ = '\r';
     *at++ = '\n';
     return at;

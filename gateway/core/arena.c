@@ -7,6 +7,8 @@
  */
 #include "gateway/core/arena.h"
 
+#include "gateway/core/decimal.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -218,15 +220,11 @@ struct slice arena_printf(struct arena *a, const char *fmt, ...)
 
 struct slice arena_u64(struct arena *a, uint64_t v)
 {
-    char text[20], *p;
-    size_t at = sizeof(text);
+    char text[DECIMAL_MAX];
+    size_t n = (size_t)(decimal_u64(text, v) - text);
+    char *p = arena_cstr(a, slice_of(text, n));
 
-    do {
-        text[--at] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    p = arena_cstr(a, slice_of(text + at, sizeof(text) - at));
-    return p ? slice_of(p, sizeof(text) - at) : SLICE_NONE;
+    return p ? slice_of(p, n) : SLICE_NONE;
 }
 
 bool arena_defer(struct arena *a, void (*fn)(void *), void *obj)

@@ -1,6 +1,8 @@
 /* buf.c - see buf.h. Capacity doubles, so n adds cost O(n) copies. */
 #include "gateway/core/buf.h"
 
+#include "gateway/core/decimal.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,14 +91,9 @@ void buf_add_char(struct buf *b, char c)
 
 void buf_add_u64(struct buf *b, uint64_t v)
 {
-    char text[20];
-    size_t at = sizeof(text);
+    char text[DECIMAL_MAX];
 
-    do {
-        text[--at] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    buf_add(b, text + at, sizeof(text) - at);
+    buf_add(b, text, (size_t)(decimal_u64(text, v) - text));
 }
 
 void buf_add_i64(struct buf *b, int64_t v)

@@ -1,0 +1,27 @@
+/* decimal.h - numbers as digits, where printf would cost more than the rest of the work. */
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#define DECIMAL_MAX 20u /* characters of any 64-bit number, its sign included */
+
+/* Writes v in decimal, without a terminator; returns where the digits end. */
+static inline char *decimal_u64(char *to, uint64_t v)
+{
+    char text[DECIMAL_MAX];
+    size_t at = sizeof(text);
+
+    do {
+        text[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    return (char *)mempcpy(to, text + at, sizeof(text) - at);
+}
+
+static inline char *decimal_i64(char *to, int64_t v)
+{
+    if (v < 0)
+        *to++ = '-';
+    return decimal_u64(to, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
+}
