@@ -102,7 +102,7 @@ suite_fuzz() {
 }
 
 suite_integration() {
-    run_pytest integration tests/integration 780
+    run_pytest integration tests/integration 1400
 }
 
 # The vendors' npm packages: the SDK suite runs them, and the stand-in's strictness is checked against
