@@ -31,6 +31,7 @@ struct flight {
     int status;
     enum gw_err err;
     struct kept kept; /* texts in the arena */
+    struct flight_refusal refusal;
     struct buf bytes;
     struct arena *arena;
     struct flight_follower *followers;
@@ -111,6 +112,8 @@ static void on_head(struct request *req, int status, struct slice type, bool str
     f->kept.provider = header_of(f, req, "X-Postern-Provider");
     f->kept.model = header_of(f, req, "X-Postern-Model");
     f->kept.dropped = header_of(f, req, "X-Postern-Dropped");
+    f->refusal = (struct flight_refusal){.retry_after = header_of(f, req, "Retry-After"),
+                                         .source = header_of(f, req, "X-Postern-Error-Source")};
     f->keeping = f->keeping && status == 200 && !req->err && !arena_refusals(f->arena);
     news(f);
 }
@@ -127,8 +130,10 @@ static void on_bytes(struct request *req, struct slice bytes, void *arg)
     struct flight *f = arg;
 
     (void)req;
-    if (!f->keeping && !f->followers)
+    if (!f->keeping && !f->followers) {
+        stop_gathering(f); /* nobody may join it behind the bytes that are not gathered */
         return;
+    }
     buf_add_slice(&f->bytes, bytes);
     if (f->bytes.n > f->limits.keep_bytes || buf_err(&f->bytes)) {
         f->keeping = false;
@@ -160,6 +165,8 @@ static void on_end(struct request *req, bool complete, void *arg)
     f->err = req->err;
     if (!complete && !f->err)
         f->err = GW_EUPSTREAM;
+    if (!complete && f->err == GW_EGONECLIENT)
+        f->err = GW_EOVERLOAD; /* too many go on without their clients: those who follow are here */
     if (complete && buf_err(&f->bytes))
         f->err = GW_EUPBAD; /* whoever follows has not got all of it */
     f->complete = complete && !f->err;
@@ -247,6 +254,11 @@ int flight_status(const struct flight *f)
 enum gw_err flight_err(const struct flight *f)
 {
     return f->err;
+}
+
+struct flight_refusal flight_refusal(const struct flight *f)
+{
+    return f->refusal;
 }
 
 const struct kept *flight_kept(const struct flight *f)

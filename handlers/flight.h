@@ -7,7 +7,8 @@
  *
  * The leader is a request; its flight listens to its answer with a tap. Followers read the gathered
  * bytes at their own pace. When the leader's client leaves while others follow, the request goes on
- * without it. A flight that grows past what a cache entry may be is no longer kept, and is given up
+ * without it; where too many do already, the followers are told to come again (GW_EOVERLOAD). A
+ * flight that grows past what a cache entry may be is no longer kept, and is given up
  * when nobody follows it.
  */
 #pragma once
@@ -54,5 +55,11 @@ bool flight_is_over(const struct flight *f);
 bool flight_is_good(const struct flight *f); /* not failed, so far */
 int flight_status(const struct flight *f);
 enum gw_err flight_err(const struct flight *f);
+
+/* Headers of an answer that is an error; empty ones were not set. */
+struct flight_refusal {
+    struct slice retry_after, source;
+};
+struct flight_refusal flight_refusal(const struct flight *f);
 const struct kept *flight_kept(const struct flight *f);
 struct slice flight_gathered(const struct flight *f);

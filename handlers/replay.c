@@ -77,11 +77,12 @@ static void replay_end(struct replay *r, enum gw_err err)
 
 static void on_client_gone(struct request *req, void *arg)
 {
+    enum gw_err err = req->err ? req->err : GW_EGONECLIENT; /* or overdue */
     struct replay *r = arg;
 
     metrics_add(metrics_get(M_CLIENT_GONE, r->stream ? "streaming" : "waiting", NULL, NULL), 1);
     request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    replay_end(r, GW_EGONECLIENT);
+    replay_end(r, err);
 }
 
 /* --- towards the client ---------------------------------------------------------------------- */
@@ -199,20 +200,25 @@ static void write_stream(struct replay *r)
     write_pieces(r);
     if (r->at < bytes_of(r).n || !is_over(r))
         return;
-    if (err)
+    if (err == GW_EOVERLOAD)
+        stream_abort(r->stream, err); /* its leader was given up: nothing was told */
+    else if (err)
         stream_end_failed(r->stream, err); /* what was told in-band is among the bytes */
     else
         stream_end(r->stream);
     replay_end(r, err);
 }
 
-/* The leader's error, as it was told. */
+/* The leader's error, as it was told. One that was answered well did not fit its flight. */
 static void fail(struct replay *r)
 {
     struct flight *f = r->follower.flight;
+    struct flight_refusal told = flight_refusal(f);
     enum gw_err err = flight_err(f);
 
-    if (flight_has_head(f) && !kept_of(r)->stream) {
+    if (flight_has_head(f) && !kept_of(r)->stream && flight_status(f) != 200) {
+        set_if(r->req, "Retry-After", told.retry_after);
+        set_if(r->req, "X-Postern-Error-Source", told.source);
         r->req->err = err;
         request_reply(r->req, flight_status(f), kept_of(r)->content_type, bytes_of(r));
     } else {

@@ -178,6 +178,45 @@ def test_followers_share_the_leaders_failure(keeping, standin):
     assert ask(keeping, "bad").status == 200
 
 
+def test_followers_are_told_when_to_come_again_as_their_leader_is(keeping, standin):
+    standin.control({"status": 429, "retry_after": 7, "delay_ms": 700}, repeat=-1)
+    answers = together(5, lambda i: ask(keeping, "later"))
+    assert {a.status for a in answers} == {429} and len({a.body for a in answers}) == 1
+    assert {(a.headers["retry-after"], a.headers["x-postern-error-source"]) for a in answers} == {("7", "provider")}
+
+
+def send_chat(gw, text):
+    body = json.dumps({"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": text}]}).encode()
+    s = gw.connect()
+    s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close"
+              b"\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s" % (MASTER_KEY.encode(), len(body), body))
+    return s
+
+
+def read_all(s):
+    got = b""
+    while part := s.recv(65536):
+        got += part
+    s.close()
+    return got
+
+
+def test_followers_of_more_leaders_than_may_outlive_their_clients_are_told_to_come_again(keeping, standin):
+    limit, more = 64, 5  # REQUEST_MAX_DETACHED
+    standin.control({"delay_ms": 3000}, repeat=-1)
+    leaders = [send_chat(keeping, "many %d" % i) for i in range(limit + more)]
+    standin.wait_for(lambda c: len(c) == limit + more)
+    followers = [send_chat(keeping, "many %d" % i) for i in range(limit + more)]
+    wait_until(lambda: keeping.metrics().get("coalesced_requests_total") == limit + more)
+    for s in leaders:
+        s.close()
+    answers = [read_all(s) for s in followers]
+    assert sorted(a[9:12] for a in answers) == [b"200"] * limit + [b"503"] * more
+    assert all(b"Retry-After: 1" in a for a in answers if a[9:12] == b"503")
+    keeping.wait_idle()
+    keeping.alive()
+
+
 def test_coalescing_can_be_switched_off(make_gateway, standin):
     gw = make_gateway(conf={"cache.yaml": {"response.mode": "all", "response.coalesce": "false"}})
     standin.control({"delay_ms": 500}, repeat=-1)
