@@ -268,6 +268,10 @@ void myself_password(struct request *req)
 
     if (!form_read(req, &in, NULL) || !has_row(req))
         return;
+    if (in.current.n > PASSWORD_MAX) {
+        form_refuse_field(req, "/current_password", "is longer than any password is");
+        return;
+    }
     r = query_new(req, struct renewal);
     if (!r)
         return;

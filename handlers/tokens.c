@@ -143,12 +143,25 @@ static void on_failure_booked(enum gw_err err, const struct pg_rows *rows, void 
         refuse_login(i);
 }
 
+static void refuse_locked(struct issue *i)
+{
+    count("locked");
+    admin_audit(i->q.req, "login", i->in.user_id, "refused", SLICE_NONE);
+    query_refuse_later(&i->q, GW_ELOCKED,
+                       SLICE("Too many wrong passwords: the account is locked for a while."),
+                       (uint64_t)i->q.req->conf->lockout_minutes * 60);
+}
+
 static void on_success_booked(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct issue *i = arg;
 
     if (!query_good(&i->q, err))
         return;
+    if (pg_count(rows) == 0) {
+        refuse_locked(i);
+        return;
+    }
     count("accepted");
     admin_audit(i->q.req, "login", i->in.user_id, "ok", SLICE_NONE);
     mint(i);
@@ -202,11 +215,7 @@ static void on_login(enum gw_err err, const struct pg_rows *rows, void *arg)
         verify(i, u.password_hash);
         return;
     }
-    count("locked");
-    admin_audit(i->q.req, "login", i->in.user_id, "refused", SLICE_NONE);
-    query_refuse_later(&i->q, GW_ELOCKED,
-                       SLICE("Too many wrong passwords: the account is locked for a while."),
-                       (uint64_t)i->q.req->conf->lockout_minutes * 60);
+    refuse_locked(i);
 }
 
 static void on_vouched(enum gw_err err, const struct pg_rows *rows, void *arg)
@@ -295,6 +304,8 @@ void tokens_issue(struct request *req)
         form_refuse_field(req, "/expires_in_hours", "is longer than a token may be valid here");
     } else if (in.role.n && pg_enabled()) {
         form_refuse_field(req, "/role", "is the user's, and told only where there is no database");
+    } else if (in.password.n > PASSWORD_MAX) {
+        form_refuse_field(req, "/password", "is longer than any password is");
     } else if (req->conf->jwt_secret.n == 0) {
         query_deny(req, GW_EUNAVAIL, SLICE("No tokens are made here: JWT_SECRET_KEY is not set."));
     } else {

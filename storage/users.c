@@ -51,7 +51,7 @@ static const struct pg_stmt login_failed = {
     "RETURNING " COLUMNS ", 1"};
 static const struct pg_stmt login_good = {
     "users_login_good", "UPDATE users SET failed_logins = 0, locked_until = NULL WHERE id = $1 AND "
-                        "(failed_logins <> 0 OR locked_until IS NOT NULL)"};
+                        "NOT disabled AND coalesce(locked_until <= now(), true) RETURNING id"};
 static const struct pg_stmt revoke_token = {
     "users_revoke_token", "INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, "
                           "to_timestamp($2::bigint)) ON CONFLICT (jti) DO NOTHING"};

@@ -49,6 +49,8 @@ struct op *users_remove(struct slice id, uint64_t deadline_us, pg_done done, voi
 /* Books a wrong password; after `failures` in a row the account is locked for `minutes`. */
 struct op *users_login_failed(struct slice id, int64_t failures, int64_t minutes, pg_done done,
                               void *arg);
+/* Books a right one. No row comes back when the account was locked or disabled meanwhile: of
+ * guesses made all at once only the first few count. */
 struct op *users_login_good(struct slice id, pg_done done, void *arg);
 
 /* A row of usage_daily: what one of a user's keys (or the user, with a token) asked of a model. */

@@ -116,6 +116,20 @@ def test_wrong_passwords_lock_the_account_and_nobody_else(make_gateway, postgres
     assert login(gw, "anna").status == 200
 
 
+def test_a_right_guess_among_many_at_once_finds_the_account_locked(gw, postgres):
+    """It was looked up before the lock, and is verified while the lock is on its way."""
+    add_user(gw, "anna")
+    locking = threading.Thread(target=postgres.psql, args=(
+        "BEGIN; UPDATE users SET locked_until = now() + interval '1 hour' WHERE user_id = 'anna'; "
+        "SELECT pg_sleep(2); COMMIT",))
+    locking.start()
+    assert eventually(lambda: postgres.psql(
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"))
+    assert login(gw, "anna").status == 423
+    locking.join()
+    assert postgres.one("SELECT locked_until > now() FROM users WHERE user_id = 'anna'") == "t"
+
+
 def test_a_token_needs_a_proof(gw):
     add_user(gw, "anna")
     add_user(gw, "bob")
@@ -154,6 +168,17 @@ def test_a_token_lives_no_longer_than_allowed(gw):
         refused = login(gw, "anna", expires_in_hours=hours)
         assert refused.status == 422, refused.text
         assert refused.json["errors"][0]["pointer"] == "/expires_in_hours"
+
+
+def test_a_password_is_no_longer_than_a_password_can_be(gw):
+    add_user(gw, "anna")
+    anna = token_of(gw, "anna")
+    assert login(gw, "anna", "x" * 1024).status == 401
+    for long in ("x" * 1025, "\U0001f600" * 300):
+        assert login(gw, "anna", long).status == 422
+        body = {"current_password": long, "new_password": PASSWORD}
+        assert gw.post("/api/v1/users/me/password", body, headers=anna).status == 422
+        assert gw.post("/api/v1/users", {"user_id": "b", "password": long}).status == 422
 
 
 def test_without_a_database_the_master_key_alone_vouches(make_gateway):
