@@ -45,6 +45,8 @@ static void note_usage(struct chat *c)
     c->req->upstream_us = c->info->upstream_us;
 }
 
+/* Books what it used, once: before the end of the answer leaves, so that no client ever holds an
+ * answer the ledger does not know, whenever this process is killed. */
 static void settle(struct chat *c, enum gw_err err)
 {
     struct admit_outcome out = {
@@ -54,8 +56,10 @@ static void settle(struct chat *c, enum gw_err err)
         .cache = c->policy.look || c->policy.keep ? "miss" : "bypass",
     };
 
-    if (c->admission)
-        admit_settle(c->req, c->admission, &c->ask, &out);
+    if (!c->admission || c->settled)
+        return;
+    c->settled = true;
+    admit_settle(c->req, c->admission, &c->ask, &out);
 }
 
 /* The only exit; `c` may be gone when this returns. */
@@ -138,6 +142,7 @@ static void answer_whole(struct chat *c, struct slice type, struct slice body)
     chat_reuse_note(c);
     llm_set_headers(c->req, c->info, &c->usage);
     admit_set_headers(c->req, c->admission, c->info, &c->usage);
+    settle(c, GW_OK);
     request_reply(c->req, 200, type, body);
 }
 
@@ -198,7 +203,7 @@ static void on_bytes(struct slice bytes, void *arg)
         relay_bytes(c, bytes);
         return;
     }
-    c->usage = *provider_call_usage(c->call);
+    note_usage(c);
     answer_whole(c, c->info->content_type.n ? c->info->content_type : SLICE("application/json"),
                  bytes);
 }
@@ -214,6 +219,7 @@ static void end_stream(struct chat *c, enum gw_err err, const struct dialect_err
             send_out(c);
     }
     if (!err) {
+        settle(c, GW_OK);
         stream_end(c->stream);
         return;
     }

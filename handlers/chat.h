@@ -47,6 +47,7 @@ struct chat {
     const struct provider_call_info *info; /* set by on_live; NULL: nobody was asked yet */
     struct convo_usage usage;
     bool answered; /* a whole answer has gone out */
+    bool settled;  /* what it used is in the ledger */
     void *own;     /* the form's */
 };
 

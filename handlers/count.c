@@ -21,15 +21,23 @@ struct counting {
     bool answered;
 };
 
-/* The only exit of a call; `c` may be gone when this returns. */
-static void counting_end(struct counting *c, enum gw_err err)
+/* Books it, before the answer leaves. */
+static void settle(struct counting *c, enum gw_err err)
 {
-    struct request *req = c->req;
     struct admit_outcome out = {.err = err, .info = c->info};
 
     if (c->call)
         out.info = provider_call_info(c->call);
-    admit_settle(req, NULL, &c->cost, &out);
+    admit_settle(c->req, NULL, &c->cost, &out);
+}
+
+/* The only exit of a call; `c` may be gone when this returns. */
+static void counting_end(struct counting *c, enum gw_err err)
+{
+    struct request *req = c->req;
+
+    if (!c->answered)
+        settle(c, err);
     op_cancel(&c->call);
     request_on_abort(req, NULL, NULL);
     request_unref(req);
@@ -63,6 +71,7 @@ static void on_bytes(struct slice bytes, void *arg)
 
     c->answered = true;
     llm_set_headers(c->req, c->info, NULL);
+    settle(c, GW_OK);
     request_reply(c->req, 200, SLICE("application/json"), bytes);
 }
 

@@ -31,17 +31,16 @@ struct embed {
     struct vectors vectors;
     const struct dialect_embed_request *rest; /* what the provider is asked for */
     struct admit_ask cost;
-    struct admission *admission; /* settled by embed_end() */
+    struct admission *admission; /* NULL once it is settled: before the answer leaves, at the latest
+                                    by embed_end() */
     const struct provider_call_info *info;
     struct convo_usage usage;
     struct buf out; /* the answer, written when it comes; freed by embed_end() */
     const struct embed_form *form;
 };
 
-/* The only exit; `e` may be gone when this returns. */
-static void embed_end(struct embed *e, enum gw_err err)
+static void settle(struct embed *e, enum gw_err err)
 {
-    struct request *req = e->req;
     struct admit_outcome out = {
         .err = err,
         .info = e->info,
@@ -52,7 +51,16 @@ static void embed_end(struct embed *e, enum gw_err err)
     if (e->call)
         out.info = provider_call_info(e->call);
     if (e->admission)
-        admit_settle(req, e->admission, &e->cost, &out);
+        admit_settle(e->req, e->admission, &e->cost, &out);
+    e->admission = NULL;
+}
+
+/* The only exit; `e` may be gone when this returns. */
+static void embed_end(struct embed *e, enum gw_err err)
+{
+    struct request *req = e->req;
+
+    settle(e, err);
     vectors_cancel(&e->vectors);
     op_cancel(&e->admitting);
     op_cancel(&e->call);
@@ -216,6 +224,7 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
     } else {
         llm_set_headers(e->req, info, usage);
         admit_set_headers(e->req, e->admission, info, usage);
+        settle(e, GW_OK);
         request_reply(e->req, 200, SLICE("application/json"), buf_slice(&e->out));
     }
     embed_end(e, err);
@@ -421,13 +430,13 @@ static void answer_cached(struct embed *e)
     struct admit_reused what = {.cache = "hit", .saved_nano_usd = -1};
 
     write_answer(e, &nothing);
+    admit_book_reused(e->req, &e->cost, &what);
     if (buf_err(&e->out)) {
         request_fail(e->req, buf_err(&e->out), NULL);
     } else {
         request_set_header(e->req, "X-Cache", SLICE("HIT"));
         request_reply(e->req, 200, SLICE("application/json"), buf_slice(&e->out));
     }
-    admit_book_reused(e->req, &e->cost, &what);
     embed_end(e, GW_OK);
 }
 

@@ -23,6 +23,7 @@ struct replay {
     struct stream *stream;
     size_t at; /* bytes written */
     bool full; /* the client must read first */
+    bool told; /* form.over has been called */
     bool ended;
     struct loop_deferred going;
 };
@@ -58,6 +59,16 @@ static enum gw_err err_of(const struct replay *r)
 
 /* --- the end --------------------------------------------------------------------------------- */
 
+/* Tells how it ended, once: before the end of the answer leaves. */
+static void tell(struct replay *r, enum gw_err err)
+{
+    if (r->told)
+        return;
+    r->told = true;
+    if (r->form.over)
+        r->form.over(has_head(r) ? kept_of(r) : NULL, err, r->form.arg);
+}
+
 /* The only exit; `r` may be gone when this returns. */
 static void replay_end(struct replay *r, enum gw_err err)
 {
@@ -68,8 +79,7 @@ static void replay_end(struct replay *r, enum gw_err err)
     r->ended = true;
     request_on_abort(req, NULL, NULL);
     loop_undefer(&r->going);
-    if (r->form.over)
-        r->form.over(has_head(r) ? kept_of(r) : NULL, err, r->form.arg);
+    tell(r, err);
     flight_leave(&r->follower);
     blob_unref(r->blob);
     request_unref(req);
@@ -130,6 +140,7 @@ static void reply_retold(struct replay *r)
     err = r->form.retell(bytes_of(r), &out, r->form.arg);
     if (!err)
         err = buf_err(&out);
+    tell(r, err);
     if (err)
         request_fail(r->req, err, NULL);
     else
@@ -142,10 +153,12 @@ static void reply_whole(struct replay *r)
     if (!is_over(r))
         return;
     set_headers(r);
-    if (r->form.retell)
+    if (r->form.retell) {
         reply_retold(r);
-    else
+    } else {
+        tell(r, GW_OK);
         request_reply(r->req, 200, kept_of(r)->content_type, bytes_of(r));
+    }
     replay_end(r, GW_OK);
 }
 
@@ -200,6 +213,7 @@ static void write_stream(struct replay *r)
     write_pieces(r);
     if (r->at < bytes_of(r).n || !is_over(r))
         return;
+    tell(r, err);
     if (err == GW_EOVERLOAD)
         stream_abort(r->stream, err); /* its leader was given up: nothing was told */
     else if (err)
