@@ -136,7 +136,7 @@ def test_a_call_is_in_its_keys_usage_once_the_ledger_has_stored_it(make_gateway,
     gw = make_gateway(pg=postgres, conf={"gateway.yaml": {"ledger.flush_ms": 20}})
     _, key = add_key(postgres, add_user(postgres, "ada"), "first")
     assert gw.chat(headers=bearer(key)).status == 200
-    wait_until(lambda: not gw.metrics()["ledger_pending_rows"])
+    wait_until(lambda: not gw.metrics()["ledger_pending_rows"], gw.log)
     told = by(gw, "purpose", path=USAGE, headers=bearer(key))
     assert [(i["purpose"], i["calls"]) for i in told["items"]] == [("chat", 1)]
     assert told["total"]["cost_nano_usd"] > 0
@@ -152,5 +152,5 @@ def test_without_postgres_costs_are_503_with_retry_after(make_gateway, make_post
         told = gw.get(path)
         assert (told.status, int(told.headers["retry-after"]) >= 1) == (503, True)
     pg.start()
-    wait_until(lambda: gw.get(COSTS).status == 200)
+    wait_until(lambda: gw.get(COSTS).status == 200, gw.log)
     assert make_gateway().get(COSTS).status == 503  # none configured
