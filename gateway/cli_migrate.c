@@ -4,6 +4,7 @@
 #include "gateway/core/conf.h"
 #include "gateway/core/problems.h"
 #include "storage/migrations.h"
+#include "storage/pg.h"
 #include "storage/pg_migrate.h"
 
 #include <stdio.h>
@@ -96,9 +97,8 @@ static struct conf *load(const struct migrate_args *a)
     }
     if (c->database_url.n == 0)
         fprintf(stderr, "postern: DATABASE_URL is not set\n");
-    else if (!pg_migrate_url_ok(c->database_url.p))
-        fprintf(stderr, "postern: DATABASE_URL is no postgresql:// URL (is the password "
-                        "percent-encoded?)\n");
+    else if (!pg_url_ok(c->database_url.p))
+        fprintf(stderr, "DATABASE_URL: has a keyword or value libpq does not know\n");
     else
         return c;
     conf_unref(c);

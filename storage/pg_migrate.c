@@ -170,30 +170,6 @@ static enum gw_err connect_to(const struct migrator *m, PGconn **ret)
     return GW_OK;
 }
 
-static const char *conninfo_value(const PQconninfoOption *o, const char *keyword)
-{
-    for (; o->keyword; o++)
-        if (strcmp(o->keyword, keyword) == 0)
-            return o->val ? o->val : "";
-    return "";
-}
-
-/* A password that was not percent-encoded ends up in the host, the port or the database, and from
- * there in messages: such a URL is no URL. */
-bool pg_migrate_url_ok(const char *url)
-{
-    PQconninfoOption *o = PQconninfoParse(url, NULL);
-    bool ok;
-
-    if (!o)
-        return false;
-    ok = !strchr(conninfo_value(o, "host"), '@') && !strchr(conninfo_value(o, "dbname"), '@');
-    ok =
-        ok && strspn(conninfo_value(o, "port"), "0123456789,") == strlen(conninfo_value(o, "port"));
-    PQconninfoFree(o);
-    return ok;
-}
-
 /* Opens a transaction: its waits for locks are short, itself may take its time. */
 static enum gw_err begin(const struct migrator *m, PGconn *conn)
 {

@@ -32,9 +32,6 @@ struct pg_migrate_options {
     void *arg;
 };
 
-/* Is this a URL or a list of keywords that libpq takes? */
-bool pg_migrate_url_ok(const char *url);
-
 /*
  * All three: GW_EUNAVAIL the database cannot be reached, GW_EAGAIN another instance held the guard
  * or a table all the time, GW_ECONFLICT the database's steps are not this program's, GW_EINTERNAL a

@@ -177,6 +177,8 @@ static void read_url(struct reading *r, struct slice s)
     read_query(r, slice_from(s, end + 1));
     where = slice_of(s.p, end);
     where.n = slice_find(where, '/');
+    if (slice_find(slice_from(slice_of(s.p, end), where.n), '@') + where.n < end)
+        fail(r, "has an @ after its host: in a user or password / is written %2F");
     at = slice_find(where, '@');
     if (at < where.n) {
         read_user(r, slice_of(where.p, at));

@@ -283,11 +283,12 @@ def test_a_server_killed_in_the_middle_is_an_error(make_postgres):
 @pytest.mark.parametrize("url, words", [
     (None, "DATABASE_URL is not set"),
     ("", "DATABASE_URL is not set"),
-    ("nonsense", "no postgresql:// URL"),
-    ("postgresql://u:se/cret@127.0.0.1/d", "no postgresql:// URL"),
-    ("postgresql://u:se@cret@127.0.0.1/d", "no postgresql:// URL"),
-    ("postgresql://u:1/secret@127.0.0.1/d", "no postgresql:// URL"),
-    ("postgresql://u:secret%zz@127.0.0.1/d", "no postgresql:// URL"),
+    ("nonsense", "neither a URL"),
+    ("postgresql://u:se/cret@127.0.0.1/d", "%2F"),
+    ("postgresql://u:se@cret@127.0.0.1/d", "%40"),
+    ("postgresql://u:1/secret@127.0.0.1/d", "%2F"),
+    ("postgresql://u:secret%zz@127.0.0.1/d", "hex digits"),
+    ("postgresql://u:secret@127.0.0.1/d?nonsense=1", "a keyword or value"),
 ])
 def test_a_missing_or_bad_url_is_78_and_shows_no_password(url, words):
     rc, out, err = migrate(url, "up")

@@ -81,6 +81,7 @@ static void test_wrong_shapes_are_told(void **state)
     bad("postgresql://u:pa55%zz@h/d", "hex");
     bad("postgresql://u:pa55%00@h/d", "NUL");
     bad("postgresql://u:p@pa55@h/d", "%40");
+    bad("postgresql://u:1/pa55@h/d", "%2F");
     bad("postgresql://u:pa55@h:x/d", "port");
     bad("postgresql://u:pa55@h:0/d", "port");
     bad("postgresql://u:pa55@h:65536/d", "port");
