@@ -24,6 +24,7 @@
 #include <stdlib.h>
 
 #define COPY_CHUNK 65536u
+#define COPY_CHUNKS_A_TURN 16u
 #define MAX_LEFT 64u /* results looked at after the end of a connection */
 
 static void conn_poll(struct pg_conn *c);
@@ -298,15 +299,18 @@ static void keep(struct pg_conn *c, PGresult *res)
 
 /* --- COPY ------------------------------------------------------------------------------------- */
 
-/* Hands libpq what the socket takes, then the end. A cancelled COPY ends with an error at once,
- * since its data may be gone. */
+/* Hands libpq what the socket takes, at most a MiB in one turn, then the end. A cancelled COPY ends
+ * with an error at once, since its data may be gone. */
 static void copy_pump(struct pg_conn *c)
 {
     struct pg_op *op = c->op;
+    unsigned chunks = 0;
     size_t n;
     int rc = 1;
 
     while (op->data.n && !op->cancelled) {
+        if (chunks++ == COPY_CHUNKS_A_TURN)
+            return;
         n = op->data.n < COPY_CHUNK ? op->data.n : COPY_CHUNK;
         rc = PQputCopyData(c->pg, op->data.p, (int)n);
         if (rc != 1)
