@@ -1,4 +1,5 @@
-/* admin_teams.c - see admin_teams.h. One statement a route. */
+/* admin_teams.c - see admin_teams.h. One statement a route, and another to tell why nothing was
+ * removed. */
 #include "handlers/admin_teams.h"
 
 #include "gateway/core/rng.h"
@@ -220,6 +221,19 @@ void admin_teams_get(struct request *req)
         query_wait(q, teams_by_id(req->params[0], req->deadline_us, on_one, q));
 }
 
+/* A team is not taken away from keys that are valid: they would be without its limits. */
+static void on_why(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct query *q = arg;
+
+    if (!query_good(q, err))
+        return;
+    if (pg_count(rows))
+        query_refuse(q, GW_ECONFLICT, SLICE("The team has keys that are valid."));
+    else
+        query_refuse(q, GW_ENOTFOUND, SLICE("There is no such team."));
+}
+
 static void on_removed(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct query *q = arg;
@@ -227,7 +241,7 @@ static void on_removed(enum gw_err err, const struct pg_rows *rows, void *arg)
     if (!query_good(q, err))
         return;
     if (pg_count(rows) == 0) {
-        query_refuse(q, GW_ENOTFOUND, SLICE("There is no such team."));
+        query_wait(q, teams_by_id(q->req->params[0], q->req->deadline_us, on_why, q));
         return;
     }
     keyring_changed();

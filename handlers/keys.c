@@ -288,6 +288,8 @@ void keys_create(struct request *req)
         return;
     m->in = in;
     m->owner_id = query_owner(req);
+    if (req->principal && req->principal->kind == PRINCIPAL_KEY && is_self(req, in.owner))
+        m->team_id = slice_cstr(req->principal->team_id); /* whose limits it has: not the owner's */
     if (is_self(req, in.owner))
         with_owner(m);
     else

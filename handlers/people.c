@@ -2,13 +2,17 @@
  * people.c - see people.h.
  *
  *     create: (team by name) --> hash --> added
- *     change: (team by name) --> (hash) --> changed, or: there is none, or it is the last
- *             administrator --> looked up to tell which
+ *     change: (compared, with If-Match) --> (team by name) --> (hash) --> changed, or: there is
+ *             none, it is another by now, or the last administrator --> looked up to tell which
+ *
+ * With If-Match only the row is changed whose ETag the client has seen. Tags are compared weakly,
+ * since ours are weak.
  */
 #include "handlers/people.h"
 
 #include "gateway/core/password.h"
 #include "gateway/core/rng.h"
+#include "gateway/http/etag.h"
 #include "gateway/http/form.h"
 #include "handlers/admin.h"
 #include "handlers/query.h"
@@ -32,16 +36,23 @@ void people_put(struct json_writer *w, const struct user *u)
     json_kv_str(w, "updated_at", u->updated_at);
 }
 
-static void reply_user(struct query *q, int status, const struct user *u)
+static void write_user(struct buf *out, const struct user *u)
 {
     struct json_writer w;
-    struct buf out;
 
-    buf_init(&out, QUERY_MAX_OUT);
-    json_writer_init(&w, &out);
+    buf_init(out, QUERY_MAX_OUT);
+    json_writer_init(&w, out);
     json_obj(&w);
     people_put(&w, u);
     json_obj_end(&w);
+}
+
+static void reply_user(struct query *q, int status, const struct user *u)
+{
+    struct buf out;
+
+    write_user(&out, u);
+    request_set_header(q->req, "ETag", etag_of(q->req->arena, buf_slice(&out)));
     query_reply(q, status, &out);
 }
 
@@ -167,6 +178,19 @@ static void on_why(enum gw_err err, const struct pg_rows *rows, void *arg)
         refuse_missing(q);
 }
 
+static void on_why_unchanged(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct edit *e = arg;
+    struct user u;
+
+    if (!err && e->to.version.n && user_read(rows, 0, &u) && !slice_eq(e->to.version, u.version)) {
+        query_over(&e->q);
+        query_refuse(&e->q, GW_EPRECOND, SLICE_NONE);
+        return;
+    }
+    on_why(err, rows, e);
+}
+
 static void on_changed(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct edit *e = arg;
@@ -175,7 +199,8 @@ static void on_changed(enum gw_err err, const struct pg_rows *rows, void *arg)
     if (!query_good(&e->q, err))
         return;
     if (!user_read(rows, 0, &u)) {
-        query_wait(&e->q, users_by_id(slice_cstr(e->id), e->q.req->deadline_us, on_why, e));
+        query_wait(&e->q,
+                   users_by_id(slice_cstr(e->id), e->q.req->deadline_us, on_why_unchanged, e));
         return;
     }
     keyring_changed();
@@ -266,6 +291,33 @@ void people_create(struct request *req)
     begin(e);
 }
 
+/* Is it still what the client has seen? */
+static void on_to_compare(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct edit *e = arg;
+    struct request *req = e->q.req;
+    struct slice tag;
+    struct user u;
+    struct buf out;
+
+    if (!query_good(&e->q, err))
+        return;
+    if (!user_read(rows, 0, &u)) {
+        refuse_missing(&e->q);
+        return;
+    }
+    write_user(&out, &u);
+    tag = etag_of(req->arena, buf_slice(&out));
+    buf_deinit(&out);
+    e->to.version = arena_dup(req->arena, u.version);
+    if (!tag.n || !e->to.version.n)
+        query_fail(&e->q, GW_ENOMEM);
+    else if (!etag_listed(request_header(req, "if-match"), tag))
+        query_refuse(&e->q, GW_EPRECOND, SLICE_NONE);
+    else
+        begin(e);
+}
+
 static void deny_missing(struct request *req)
 {
     query_deny(req, GW_ENOTFOUND, SLICE("There is no such user."));
@@ -294,7 +346,10 @@ void people_change(struct request *req)
         e->to.team_id = SLICE("");
     if (form_given(&people_change_form, &seen, "disabled"))
         e->to.disabled = &e->in.disabled;
-    begin(e);
+    if (request_header_count(req, "if-match"))
+        query_wait(&e->q, users_by_id(slice_cstr(e->id), req->deadline_us, on_to_compare, e));
+    else
+        begin(e);
 }
 
 /* --- list, get, remove ------------------------------------------------------------------------ */
@@ -367,6 +422,11 @@ static void on_removed(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct query *q = arg;
 
+    if (err == GW_ENOTFOUND) {
+        query_over(q);
+        query_refuse(q, GW_ECONFLICT, SLICE("The user still has documents."));
+        return;
+    }
     if (!query_good(q, err))
         return;
     if (pg_count(rows) == 0) {

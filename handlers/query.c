@@ -13,13 +13,18 @@
 
 /* --- the flow --------------------------------------------------------------------------------- */
 
+/* What changes something goes on to its end without its client, which would otherwise have a way to
+ * do things that are not on record. */
 static void on_gone(struct request *req, void *arg)
 {
     struct query *q = arg;
+    bool reads = req->method == HTTP_GET || req->method == HTTP_HEAD;
 
-    op_cancel(&q->op);
+    if (reads)
+        op_cancel(&q->op);
     request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    request_unref(req);
+    if (reads)
+        request_unref(req);
 }
 
 void *query_begin(struct request *req, size_t size)

@@ -2,7 +2,8 @@
  * query.h - plumbing of routes that ask Postgres for one thing after another.
  *
  *     query_begin --> query_wait(op) --> on_x: query_good --> query_wait(next) ... --> query_end
- *                          '--the client leaves, or the deadline--> cancelled, finished
+ *                          '--the client leaves, or the deadline--> GET: cancelled, finished
+ *                                                                 else: goes on, answers nobody
  *
  * A flow embeds `struct query` first in a struct in the request's arena. It holds one reference on
  * the request until it ends, and at most one operation is outstanding. Every way through ends in

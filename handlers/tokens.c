@@ -218,6 +218,13 @@ static void on_login(enum gw_err err, const struct pg_rows *rows, void *arg)
     refuse_locked(i);
 }
 
+/* A key's team limits what it may do; a token would have its user's team. */
+static bool leaves_team(const struct principal *p, const struct user *u)
+{
+    return p && p->kind == PRINCIPAL_KEY && !p->admin && *p->team_id &&
+           !slice_is(u->team_id, p->team_id);
+}
+
 static void on_vouched(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct issue *i = arg;
@@ -231,6 +238,8 @@ static void on_vouched(enum gw_err err, const struct pg_rows *rows, void *arg)
         query_refuse(&i->q, GW_ENOTFOUND, SLICE("There is no such user."));
     else if (!i->usable)
         query_refuse(&i->q, GW_EFORBIDDEN, SLICE("The user is disabled."));
+    else if (leaves_team(i->q.req->principal, &u))
+        query_refuse(&i->q, GW_EFORBIDDEN, SLICE("A token would allow more than this key does."));
     else
         mint(i);
 }
@@ -515,7 +524,7 @@ static void revoke_this(struct request *req)
 void tokens_revoke(struct request *req)
 {
     struct revoke_asked in = {.all = false};
-    int64_t longest_s = req->conf->jwt_max_expiration_h * HOUR_S;
+    const int64_t longest_s = 8760 * HOUR_S; /* whatever the configuration was when it was made */
 
     if (!form_read(req, &in, NULL))
         return;

@@ -23,10 +23,13 @@ static const struct pg_stmt by_id = {"teams_by_id",
                                      "SELECT " COLUMNS ", 1 FROM teams t WHERE t.id = $1"};
 static const struct pg_stmt by_name = {"teams_by_name",
                                        "SELECT " COLUMNS ", 1 FROM teams t WHERE t.name = $1"};
+/* Keys that were taken back go without their team; those that are valid keep it and its limits. */
 static const struct pg_stmt removal = {
-    "teams_remove", "WITH k AS (UPDATE api_keys SET team_id = NULL WHERE team_id = $1), u AS "
-                    "(UPDATE users SET team_id = NULL WHERE team_id = $1) "
-                    "DELETE FROM teams WHERE id = $1 RETURNING id"};
+    "teams_remove",
+    "WITH idle AS (SELECT id FROM teams WHERE id = $1 AND NOT EXISTS (SELECT FROM api_keys WHERE "
+    "team_id = $1 AND revoked_at IS NULL) FOR UPDATE), k AS (UPDATE api_keys SET team_id = NULL "
+    "FROM idle WHERE team_id = idle.id) DELETE FROM teams t USING idle WHERE t.id = idle.id "
+    "RETURNING t.id"};
 
 bool team_read(const struct pg_rows *rows, unsigned row, struct team *ret)
 {

@@ -27,5 +27,6 @@ struct op *teams_change(const struct team_new *t, uint64_t deadline_us, pg_done 
 struct op *teams_page(int64_t limit, int64_t offset, uint64_t deadline_us, pg_done done, void *arg);
 struct op *teams_by_id(struct slice id, uint64_t deadline_us, pg_done done, void *arg);
 struct op *teams_by_name(struct slice name, uint64_t deadline_us, pg_done done, void *arg);
-/* Members and keys stay, without a team. No row when there is no such team. */
+/* Its members stay, without a team. No row when there is no such team, or when it has keys that are
+ * valid, which would lose its limits: teams_by_id() tells which. */
 struct op *teams_remove(struct slice id, uint64_t deadline_us, pg_done done, void *arg);

@@ -7,7 +7,7 @@
     "to_char(u.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "                 \
     "CASE WHEN u.locked_until > now() THEN to_char(u.locked_until AT TIME ZONE 'UTC', "            \
     "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') END, u.password_hash, u.disabled, "                         \
-    "coalesce(u.locked_until > now(), false), u.failed_logins"
+    "coalesce(u.locked_until > now(), false), u.failed_logins, u.xmin"
 
 /* Nobody may take away the last one who can administrate. The rows are locked in one order, so two
  * who try at once wait for each other. */
@@ -35,8 +35,9 @@ static const struct pg_stmt change = {
     "failed_logins = CASE WHEN $3 IS NULL THEN u.failed_logins ELSE 0 END, "
     "locked_until = CASE WHEN $3 IS NULL THEN u.locked_until END, "
     "tokens_valid_from = CASE WHEN $3 IS NULL AND $4 IS NULL AND $6::boolean IS NULL "
-    "THEN u.tokens_valid_from ELSE date_trunc('second', now()) END "
-    "FROM others WHERE u.id = $1 AND (u.role <> 'admin' OR u.disabled OR others.n > 0 OR "
+    "THEN u.tokens_valid_from ELSE clock_timestamp() END "
+    "FROM others WHERE u.id = $1 AND ($7::text IS NULL OR u.xmin::text = $7) AND (u.role <> "
+    "'admin' OR u.disabled OR others.n > 0 OR "
     "(coalesce($4, 'admin') = 'admin' AND NOT coalesce($6::boolean, false))) RETURNING " COLUMNS
     ", 1"};
 static const struct pg_stmt removal = {
@@ -56,8 +57,8 @@ static const struct pg_stmt revoke_token = {
     "users_revoke_token", "INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, "
                           "to_timestamp($2::bigint)) ON CONFLICT (jti) DO NOTHING"};
 static const struct pg_stmt revoke_all = {
-    "users_revoke_all", "UPDATE users SET tokens_valid_from = date_trunc('second', now()) + "
-                        "interval '1 second' WHERE id = $1 RETURNING id"};
+    "users_revoke_all",
+    "UPDATE users SET tokens_valid_from = clock_timestamp() WHERE id = $1 RETURNING id"};
 static const struct pg_stmt usage = {
     "users_usage", "SELECT to_char(day, 'YYYY-MM-DD'), key_id, provider, model, purpose, calls, "
                    "cached, tokens_in, tokens_out, cost_nano_usd FROM usage_daily WHERE "
@@ -89,7 +90,8 @@ bool user_read(const struct pg_rows *rows, unsigned row, struct user *ret)
         .disabled = pg_bool(rows, row, 10),
         .locked = pg_bool(rows, row, 11),
         .failed_logins = pg_int(rows, row, 12),
-        .total = pg_int(rows, row, 13),
+        .version = pg_text(rows, row, 13),
+        .total = pg_int(rows, row, 14),
     };
     return true;
 }
@@ -155,6 +157,7 @@ struct op *users_change(struct slice id, const struct user_change *c, uint64_t d
         pg_arg_bool(&a, *c->disabled);
     else
         pg_arg_null(&a);
+    arg_or_null(&a, c->version);
     return pg_query(PG_WRITE, &change, &a, deadline_us, done, arg);
 }
 

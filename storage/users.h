@@ -15,7 +15,8 @@ struct user {
     struct slice password_hash;
     bool disabled, locked;
     int64_t failed_logins;
-    int64_t total; /* of a page: rows in all pages */
+    struct slice version; /* changes with every change of the row */
+    int64_t total;        /* of a page: rows in all pages */
 };
 
 /* A row of any statement below; slices live as long as the rows. False when there is no such row.
@@ -37,13 +38,14 @@ struct op *users_add(const struct user_new *u, uint64_t deadline_us, pg_done don
 struct user_change {
     struct slice email, password_hash, role, team_id;
     const bool *disabled; /* NULL = as it is */
+    struct slice version; /* only a row that still has this one; empty = any */
 };
-/* No row comes back when there is no such user, or when it is the last administrator and would be
- * none any more: users_by_id() tells which. A new password, role or a disabling voids tokens given
- * before. */
+/* No row comes back when there is no such user, when it has another version, or when it is the last
+ * administrator and would be none any more: users_by_id() tells which. A new password, role or a
+ * disabling voids tokens given before. */
 struct op *users_change(struct slice id, const struct user_change *c, uint64_t deadline_us,
                         pg_done done, void *arg);
-/* Likewise; keys of the user are taken back with it. */
+/* Likewise; keys of the user are taken back with it. GW_ENOTFOUND when documents still need it. */
 struct op *users_remove(struct slice id, uint64_t deadline_us, pg_done done, void *arg);
 
 /* Books a wrong password; after `failures` in a row the account is locked for `minutes`. */

@@ -44,7 +44,7 @@ bool etag_listed(struct slice list, struct slice tag)
     return false;
 }
 
-static struct slice tag_of_body(struct arena *a, struct slice body)
+struct slice etag_of(struct arena *a, struct slice body)
 {
     static const char hex[] = "0123456789abcdef";
     unsigned char sum[EVP_MAX_MD_SIZE];
@@ -81,7 +81,7 @@ bool etag_check(struct request *req, int status, struct slice type, struct slice
         return false;
     tag = tag_set(req);
     if (!tag.p && wants_tag(req, type, body)) {
-        tag = tag_of_body(req->arena, body);
+        tag = etag_of(req->arena, body);
         if (tag.p)
             request_set_header(req, "ETag", tag);
     }

@@ -15,3 +15,6 @@ bool etag_check(struct request *req, int status, struct slice type, struct slice
 /* Does a value of If-None-Match hold this tag? Weak comparison; `*` holds any. What is malformed
  * holds nothing from there on. */
 bool etag_listed(struct slice list, struct slice tag);
+
+/* The tag of a body; p == NULL out of memory. */
+struct slice etag_of(struct arena *a, struct slice body);

@@ -486,7 +486,8 @@ def test_teams_bind_the_keys_of_their_members(gw):
     assert gw.post("/api/v1/admin/teams", {"name": "red"}).status == 409
     path = "/api/v1/admin/teams/" + team.json["id"]
     add_user(gw, "anna", team="red")
-    key = bearer(add_key(gw, AUTH, owner="anna").json["key"])
+    made = add_key(gw, AUTH, owner="anna").json
+    key = bearer(made["key"])
     assert gw.chat("anthropic/claude-sonnet-4-5", headers=key).status == 403
     assert gw.get("/api/v1/users/me", headers=key).json["budgets"][0]["limit_usd"] == 0.25
     assert gw.get(path).json["members"] == 1
@@ -494,9 +495,12 @@ def test_teams_bind_the_keys_of_their_members(gw):
     assert changed.status == 200 and changed.json["budget_usd"] is None
     assert eventually(lambda: gw.chat("anthropic/claude-sonnet-4-5", headers=key).status == 200)
     assert gw.get("/api/v1/admin/teams").json["items"][0]["name"] == "crimson"
+    assert gw.request("DELETE", path).status == 409  # the key would be without its limits
+    assert gw.get("/api/v1/users/me", headers=key).json["team"] == "crimson"
+    assert gw.request("DELETE", "/api/v1/auth/api-keys/" + made["id"]).status == 204
     assert gw.request("DELETE", path).status == 204
     assert gw.get(path).status == gw.request("DELETE", path).status == 404
-    assert gw.get("/api/v1/users/me", headers=key).json["team"] is None
+    assert gw.get("/api/v1/users", headers=AUTH).json["items"][0]["team"] is None
 
 
 # --- the record, the command line, the database away ----------------------------------------------------------
