@@ -88,13 +88,14 @@ class Soak:
         if kind < 0.10:
             self.count(self.gw.post("/v1/chat/completions", "{" * rng.randrange(1, 100)).status)
             return
-        path, body = self.chat(self.stores.asker(rng) if self.stores else rng)
+        asker = self.stores.asker(rng) if self.stores else rng
+        path, body = self.chat(asker)
         data = json.dumps(body).encode()
         s = self.gw.connect(timeout=20)
         try:
             head = "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nConnection: close\r\n" \
                    "Content-Type: application/json\r\nContent-Length: %d\r\n%s\r\n" % (
-                       path, self.auth, len(data), self.stores.more_headers(rng, path, data) if self.stores else "")
+                       path, self.auth, len(data), self.stores.more_headers(rng, path, data, asker is not rng) if self.stores else "")
             sent = head.encode() + data
             if kind < 0.15:  # leaves before the request is complete
                 s.sendall(sent[:rng.randrange(1, len(sent))])
@@ -157,11 +158,11 @@ class Stores:
             return rng
         return random.Random("%d of %d" % (rng.randrange(8), (time.monotonic() - self.since) // 5))
 
-    def more_headers(self, rng, path, data):
+    def more_headers(self, rng, path, data, common):
         out = "Accept-Encoding: gzip\r\n" if rng.random() < 0.2 else ""
         if rng.random() < 0.15:
             out += "Cache-Control: %s\r\n" % rng.choice(["no-cache", "no-store", "only-if-cached", "max-age=2"])
-        if rng.random() < 0.15:  # the same request again, by its own key
+        if common and rng.random() < 0.2:  # the same request again, by its own key
             out += "Idempotency-Key: %x-%d\r\n" % (
                 hash((path, data)) & (1 << 64) - 1, (time.monotonic() - self.since) // 10)
         return out
