@@ -217,11 +217,11 @@ class Stores:
 
 
 def rss_kb(gw):
-    """Resident memory of the gateway and its workers."""
+    """Resident memory of the gateway and its workers, without the pages of files (the ledger's spool)."""
     total = 0
     for pid in family(gw.process.pid):
         with open("/proc/%d/status" % pid, encoding="ascii") as f:
-            total += int(re.search(r"VmRSS:\s+(\d+)", f.read())[1])
+            total += int(re.search(r"RssAnon:\s+(\d+)", f.read())[1])
     return total
 
 
