@@ -623,6 +623,7 @@ int serve_command(int argc, char **argv)
     if (rc)
         return rc;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like a full disk */
     c = load_or_complain();
     if (!c)
         return EXIT_CONFIG;

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -329,6 +330,20 @@ def test_check_092_a_full_or_read_only_disk_costs_no_row(make_gateway, postgres,
     assert gw.metrics().get('ledger_rows_total{outcome="dropped"}', 0) == 0
     assert gw.stop() == 0
     assert os.listdir(small_disk) == []
+
+
+def test_check_092_a_limit_on_the_size_of_files_is_a_full_disk_and_ends_nobody(make_gateway, postgres):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))  # less than a spool file
+    try:
+        gw = make_gateway(pg=postgres, conf={"gateway.yaml": FAST})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    ids = [call(gw) for _ in range(5)]
+    assert_exactly_once(postgres, ids, gw)
+    assert glob.glob(spool(gw) + "/*") == []
+    assert len(events(gw, "ledger_disk_unavailable")) == 1
+    assert gw.stop() == 0
 
 
 # --- rows -----------------------------------------------------------------------------------------
