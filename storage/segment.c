@@ -205,6 +205,10 @@ struct segment *segment_create_in_memory(size_t size)
     return g;
 }
 
+/* Between its creation and its lock a new file looks like one of the dead: another process that
+ * scans just then takes it away. So it is tried again. */
+#define TRIES 4u
+
 /* A new file of this size under the name new-NAME, locked; -1 and errno. */
 static int open_new(const char *path, size_t size)
 {
@@ -242,7 +246,7 @@ static enum gw_err map_file(struct segment *g, int prot)
     return GW_OK;
 }
 
-enum gw_err segment_create(const char *dir, size_t size, struct segment **ret)
+static enum gw_err create_once(const char *dir, size_t size, struct segment **ret)
 {
     struct segment *g = blank(size);
     char path[PATH_BYTES], tag[33] = "";
@@ -273,6 +277,15 @@ enum gw_err segment_create(const char *dir, size_t size, struct segment **ret)
     return err;
 }
 
+enum gw_err segment_create(const char *dir, size_t size, struct segment **ret)
+{
+    enum gw_err err = GW_EIO;
+
+    for (unsigned i = 0; i < TRIES && err == GW_EIO; i++)
+        err = create_once(dir, size, ret);
+    return err;
+}
+
 static bool write_all(int fd, const unsigned char *p, size_t n)
 {
     ssize_t w;
@@ -289,7 +302,7 @@ static bool write_all(int fd, const unsigned char *p, size_t n)
     return true;
 }
 
-enum gw_err segment_save(const struct segment *g, const char *dir, int *ret_fd)
+static enum gw_err save_once(const struct segment *g, const char *dir, int *ret_fd)
 {
     char path[PATH_BYTES];
     enum gw_err err;
@@ -307,6 +320,15 @@ enum gw_err segment_save(const struct segment *g, const char *dir, int *ret_fd)
     }
     unlink(path);
     close(fd);
+    return err;
+}
+
+enum gw_err segment_save(const struct segment *g, const char *dir, int *ret_fd)
+{
+    enum gw_err err = GW_EIO;
+
+    for (unsigned i = 0; i < TRIES && err == GW_EIO; i++)
+        err = save_once(g, dir, ret_fd);
     return err;
 }
 

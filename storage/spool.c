@@ -65,6 +65,7 @@ struct spool_job {
 
 static void roll(struct spool *s);
 static void save_next(struct spool *s);
+static void try_save(struct spool *s);
 
 /* --- jobs ----------------------------------------------------------------------------------- */
 
@@ -351,13 +352,20 @@ static void save_done(void *arg)
 /* Gives the oldest sealed memory segment its file, now that files can be made. */
 static void save_next(struct spool *s)
 {
+    if (!s->err)
+        try_save(s);
+}
+
+/* The same, also after a failure. */
+static void try_save(struct spool *s)
+{
     struct spool_job *j;
     struct segment *g;
 
     TAILQ_FOREACH (g, &s->own, link)
         if (g->fd < 0 && g->sealed && !g->busy)
             break;
-    if (!g || s->saving || s->closing || s->err || !has_room(s))
+    if (!g || s->saving || s->closing || !has_room(s))
         return;
     j = job_new(s);
     if (j)
@@ -553,7 +561,8 @@ static void on_tick(void *arg)
     loop_timer_set(&s->tick, loop_now_us() + (s->cfg.scan_us < TICK_US ? s->cfg.scan_us : TICK_US));
     if (needs_spare(s))
         prepare(s);
-    save_next(s);
+    else
+        try_save(s); /* nothing else may be there to find out that files can be made again */
     if (++s->ticks % STUCK_TICKS == 0)
         retry_stuck(s);
     if (loop_now_us() >= s->next_scan_us)
