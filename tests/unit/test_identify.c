@@ -436,9 +436,8 @@ static void test_each_route_asks_for_what_it_needs(void **state)
         enum route_access access;
         int nobody, master, invalid, conflict;
     } rows[] = {
-        {ACCESS_PUBLIC, 0, 0, 0, 0},
-        {ACCESS_USER, 401, 0, 401, 401},
-        {ACCESS_ADMIN, 401, 0, 401, 401},
+        {ACCESS_PUBLIC, 0, 0, 0, 0},     {ACCESS_OPTIONAL, 0, 0, 401, 401},
+        {ACCESS_USER, 401, 0, 401, 401}, {ACCESS_ADMIN, 401, 0, 401, 401},
         {ACCESS_OPS, 401, 0, 401, 401}, /* asked from afar */
     };
 
