@@ -16,7 +16,7 @@ static void test_sqlstates_become_errors(void **state)
         {"55P03", GW_EAGAIN},    {"57014", GW_EDEADLINE}, {"57P01", GW_EUNAVAIL},
         {"57P03", GW_EUNAVAIL},  {"53300", GW_EUNAVAIL},  {"28P01", GW_EUNAVAIL},
         {"3D000", GW_EUNAVAIL},  {"08006", GW_EUNAVAIL},  {"08P01", GW_EUNAVAIL},
-        {"53100", GW_EIO},       {"25006", GW_EIO},       {"58030", GW_EIO},
+        {"53100", GW_EUNAVAIL},  {"25006", GW_EUNAVAIL},  {"58030", GW_EIO},
         {"42601", GW_EINTERNAL}, {"42P01", GW_EINTERNAL}, {"25P02", GW_EINTERNAL},
         {"XX000", GW_EINTERNAL}, {"", GW_EINTERNAL},
     };
