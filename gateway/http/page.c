@@ -95,19 +95,24 @@ struct slice page_url(const struct request *req, struct slice path)
 /* --- links --------------------------------------------------------------------------------------
  */
 
+static bool is_left_out(struct slice pair)
+{
+    struct slice name = slice_of(pair.p, slice_find(pair, '='));
+
+    return slice_is(name, "page") || slice_is(name, "per_page") || slice_is(name, "key");
+}
+
 /* The request's own arguments but for the page's, and for a credential. */
 static void add_other_arguments(struct buf *b, struct slice query)
 {
-    struct slice pair, name;
+    size_t amp;
 
-    while (query.n) {
-        size_t amp = slice_find(query, '&');
+    for (; query.n; query = slice_from(query, amp + 1)) {
+        struct slice pair;
 
+        amp = slice_find(query, '&');
         pair = slice_of(query.p, amp);
-        query = slice_from(query, amp + 1);
-        name = slice_of(pair.p, slice_find(pair, '='));
-        if (!pair.n || slice_is(name, "page") || slice_is(name, "per_page") ||
-            slice_is(name, "key"))
+        if (!pair.n || is_left_out(pair))
             continue;
         add_encoded(b, pair, "");
         buf_add_char(b, '&');
