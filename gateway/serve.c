@@ -25,6 +25,7 @@
 #include "gateway/wiring.h"
 #include "handlers/admit.h"
 #include "handlers/health.h"
+#include "handlers/query.h"
 #include "handlers/routes.h"
 #include "providers/provider.h"
 #include "providers/registry.h"
@@ -520,6 +521,7 @@ static const struct subsystem {
     {"idempotency", idempotency_init, idempotency_deinit},
     {"chain", start_chain, routes_deinit},
     {"rate_limit", limiter_init, ratelimit_deinit},
+    {"queries", NULL, query_deinit},
     {"server", start_server, server_deinit},
     {"signals", start_signals, NULL},
 };

@@ -13,6 +13,8 @@
 
 /* --- the flow --------------------------------------------------------------------------------- */
 
+static LIST_HEAD(, query) alone = LIST_HEAD_INITIALIZER(alone);
+
 /* What changes something goes on to its end without its client, which would otherwise have a way to
  * do things that are not on record. */
 static void on_gone(struct request *req, void *arg)
@@ -23,8 +25,12 @@ static void on_gone(struct request *req, void *arg)
     if (reads)
         op_cancel(&q->op);
     request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    if (reads)
+    if (reads) {
         request_unref(req);
+        return;
+    }
+    q->alone = true;
+    LIST_INSERT_HEAD(&alone, q, link);
 }
 
 void *query_begin(struct request *req, size_t size)
@@ -64,8 +70,17 @@ bool query_good(struct query *q, enum gw_err err)
 static struct request *leave(struct query *q)
 {
     op_cancel(&q->op);
+    if (q->alone)
+        LIST_REMOVE(q, link);
+    q->alone = false;
     request_on_abort(q->req, NULL, NULL);
     return q->req;
+}
+
+void query_deinit(void)
+{
+    while (!LIST_EMPTY(&alone))
+        request_unref(leave(LIST_FIRST(&alone)));
 }
 
 static bool passes_by_itself(enum gw_err err)

@@ -17,9 +17,13 @@
 #include "gateway/http/page.h"
 #include "gateway/http/request.h"
 
+#include <sys/queue.h>
+
 struct query {
     struct request *req; /* counted */
     struct op *op;       /* outstanding, or NULL */
+    bool alone;          /* goes on without its client, and is in a list of such flows */
+    LIST_ENTRY(query) link;
 };
 
 /* A new flow of that type, zeroed but for its query, which is its first member; NULL when the
@@ -74,3 +78,7 @@ struct form_list;
 struct slice query_strings(struct arena *a, const struct form_list *list);
 
 #define QUERY_MAX_OUT (1u << 20)
+
+/* Gives up the flows whose clients have left; what they asked of Postgres may still be done. After
+ * the server has stopped, before Postgres does. */
+void query_deinit(void);

@@ -83,9 +83,10 @@ def test_a_user_with_documents_is_not_removed(gw, postgres):
     assert gw.get(USERS + anna).status == 200
 
 
-def test_what_was_done_for_a_client_that_left_is_on_record(gw, postgres):
+def leave_a_user_waiting(gw, postgres, seconds):
+    """Locks the table of users for so long, and has a client leave that was adding anna to it."""
     lock = threading.Thread(target=postgres.psql, args=(
-        "BEGIN; LOCK TABLE users IN EXCLUSIVE MODE; SELECT pg_sleep(1.5); COMMIT",))
+        "BEGIN; LOCK TABLE users IN EXCLUSIVE MODE; SELECT pg_sleep(%s); COMMIT" % seconds,))
     lock.start()
     wait_until(lambda: postgres.psql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND "
                                      "datname = current_database()"), "the table to be locked")
@@ -95,6 +96,12 @@ def test_what_was_done_for_a_client_that_left_is_on_record(gw, postgres):
     wait_until(lambda: postgres.psql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "
                                      "query LIKE 'INSERT INTO users%'"), "the user to wait for the table")
     client.close()
+    wait_until(lambda: any(line.get("status") == 499 for line in gw.log_lines()), "the client to be missed")
+    return lock
+
+
+def test_what_was_done_for_a_client_that_left_is_on_record(gw, postgres):
+    lock = leave_a_user_waiting(gw, postgres, 1.5)
     lock.join()
     wait_until(lambda: postgres.psql("SELECT 1 FROM audit_log WHERE action = 'user.create' AND target = 'anna' "
                                      "AND outcome = 'ok'"), "the record")
@@ -118,3 +125,9 @@ def test_what_is_asked_by_a_client_that_left_is_given_up(gw, postgres):
     lock.join()
     assert gw.get("/api/v1/users").json["total"] == 1
     gw.alive()
+
+
+def test_a_gateway_that_ends_leaves_nothing_of_such_a_change(gw, postgres):
+    lock = leave_a_user_waiting(gw, postgres, 3)
+    gw.stop()  # what it leaks, the fixture tells
+    lock.join()
