@@ -25,7 +25,8 @@ PROMPT = "marker-prompt-nobody-else-may-read-68bf"
 ADMIN = {"Authorization": "Bearer " + MASTER}
 CHAT = "/v1/chat/completions"
 # what the model said, to its caller and in the cache: the stand-in's repeats the question
-MODELS_OWN = ("200 to POST " + CHAT, "200 to POST /v1/messages", "200 to POST /api/v1/chat", "Redis value of llm:")
+MODELS_OWN = ("200 to POST " + CHAT, "200 to POST /v1/messages", "200 to POST /api/v1/chat",
+              "Redis value of llm:")
 
 
 class Seen:
@@ -107,7 +108,8 @@ def accounts(seen):
     seen.ask("POST", "/api/v1/auth/token", {"user_id": "nobody", "password": PASSWORD}, {})
     seen.ask("POST", "/api/v1/auth/token", '{"user_id": "grace", "password": "%s"' % PASSWORD, {})
     hers = good.json["access_token"]
-    seen.ask("POST", "/api/v1/users/me/password", {"current_password": WRONG, "new_password": PASSWORD}, bearer(hers))
+    seen.ask("POST", "/api/v1/users/me/password", {"current_password": WRONG, "new_password": PASSWORD},
+             bearer(hers))
     seen.ask("GET", "/api/v1/users/me/export", headers=bearer(hers))
     seen.ask("POST", "/api/v1/auth/validate", {"token": hers}, {})
     seen.ask("POST", "/api/v1/auth/revoke", {"token": hers[:-2]}, bearer(hers))
