@@ -159,7 +159,7 @@ static void lead(struct chat *c)
 {
     struct flight_limits limits = {
         .keep_bytes = (size_t)c->req->conf->cache_response_max_kb << 10,
-        .max_bytes = (size_t)c->req->conf->provider_max_response_mb << 20,
+        .max_bytes = (size_t)c->req->conf->provider_max_response_mb << 21, /* as for c->out */
         .ttl_us = c->policy.ttl_us,
     };
 

@@ -185,6 +185,19 @@ def test_followers_are_told_when_to_come_again_as_their_leader_is(keeping, stand
     assert {(a.headers["retry-after"], a.headers["x-postern-error-source"]) for a in answers} == {("7", "provider")}
 
 
+def test_followers_get_all_of_an_answer_that_is_larger_than_the_providers_was(make_gateway, standin):
+    gw = make_gateway(conf={**ALL, "gateway.yaml": {"providers.max_response_mb": 1}})
+    answer = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+              "content": [{"type": "text", "text": ""}], "usage": {"input_tokens": 1, "output_tokens": 1}}
+    answer["content"][0]["text"] = "x" * ((1 << 20) - len(json.dumps(answer)) - 8)  # ours has more around it
+    standin.control({"body_raw": json.dumps(answer), "delay_ms": 700}, repeat=-1)
+    answers = together(5, lambda i: ask(gw, "large", model="anthropic/claude-sonnet-4-5"))
+    assert len(answer["content"][0]["text"]) > 1 << 19 and calls(standin) == 1
+    assert {a.status for a in answers} == {200} and len({a.body for a in answers}) == 1
+    assert len(answers[0].body) > 1 << 20
+    assert answers[0].json["choices"][0]["message"]["content"] == answer["content"][0]["text"]
+
+
 def send_chat(gw, text):
     body = json.dumps({"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": text}]}).encode()
     s = gw.connect()
