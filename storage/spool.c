@@ -56,6 +56,7 @@ struct spool_job {
     enum gw_err err;
     int fd;            /* save: the file */
     size_t size;       /* prepare */
+    bool unsynced;     /* save: the file is there, the disk did not say so */
     struct segment *g; /* prepare: made; save, remove: worked on */
     unsigned n, room;  /* sync, scan: entries of list; scan: at most */
     struct segment *list[MAX_SYNCED > MAX_ADOPTED ? MAX_SYNCED : MAX_ADOPTED];
@@ -295,9 +296,12 @@ static bool needs_spare(const struct spool *s)
            (!g || g->fd < 0 || g->broken || g->end > g->size / 2);
 }
 
+/* For one file more, those in the making counted. */
 static bool has_room(const struct spool *s)
 {
-    return s->own_file_bytes + s->cfg.segment_bytes <= s->cfg.max_bytes;
+    uint64_t files = 1u + s->preparing + s->saving;
+
+    return s->own_file_bytes + files * s->cfg.segment_bytes <= s->cfg.max_bytes;
 }
 
 static void prepare(struct spool *s)
@@ -324,7 +328,7 @@ static void save_work(void *arg)
 
     j->err = segment_save(j->g, j->dir, &j->fd);
     if (!j->err && j->sync_dir && (segment_sync(j->fd) || segment_sync_dir(j->dir)))
-        j->err = GW_OK; /* as above */
+        j->unsynced = true; /* as above, but these are records: it is counted */
 }
 
 static void save_done(void *arg)
@@ -335,6 +339,7 @@ static void save_done(void *arg)
     enum gw_err err = j->err;
 
     s->saving = false;
+    s->sync_errors += j->unsynced;
     g->busy--;
     if (!err) {
         segment_settle(g, j->fd);

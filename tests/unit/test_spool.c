@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -335,6 +336,50 @@ static void test_check_092_memory_is_written_out_when_the_directory_is_back(void
     assert_int_equal(stats().rows, PER_SEGMENT + 2);
 }
 
+/* Files there are after n records when max_bytes are four: those that are begun, and the next when
+ * the last is half full. */
+static unsigned files_after(unsigned n)
+{
+    unsigned begun = (n - 1) / PER_SEGMENT + 1, of_last = (n - 1) % PER_SEGMENT + 1;
+    unsigned all = begun + (of_last >= PER_SEGMENT / 2 + 2);
+
+    return all < 4 ? all : 4;
+}
+
+static void wait_work(void *arg)
+{
+    while (sem_wait(arg) != 0)
+        ;
+}
+
+static void wait_done(void *arg)
+{
+}
+
+static void test_files_in_the_making_count_towards_the_ceiling(void **state)
+{
+    struct spool_config cfg = config();
+    sem_t go;
+    unsigned i;
+
+    sem_init(&go, 0, 0);
+    offload_deinit();
+    assert_int_equal(offload_init(1, 64), GW_OK); /* one thread: jobs run in their order */
+    cfg.max_bytes = 3 * SIZE;
+    open_spool(cfg);
+    add_all(1, 3 * PER_SEGMENT); /* a file and two segments in memory; the next file is asked for */
+    assert_non_null(offload_run(wait_work, wait_done, wait_done, &go));
+    TURNS_UNTIL(stats().file_bytes == 2 * SIZE);
+    add_all(1, PER_SEGMENT / 2 + 2); /* wants the next while one of memory is written out */
+    sem_post(&go);
+    for (i = 0; i < 100; i++) {
+        loop_turn();
+        assert_true(stats().file_bytes <= cfg.max_bytes);
+    }
+    TURNS_UNTIL(stats().file_bytes == 3 * SIZE && stats().err == GW_EFULL);
+    sem_destroy(&go);
+}
+
 static void test_check_092_the_ceiling_holds_and_room_is_used_again(void **state)
 {
     struct spool_config cfg = config();
@@ -342,8 +387,9 @@ static void test_check_092_the_ceiling_holds_and_room_is_used_again(void **state
 
     cfg.max_bytes = 4 * SIZE;
     open_spool(cfg);
-    for (; n < 1000 && add(n); n++)
-        loop_turn();
+    for (; n < 1000 && add(n); n++) /* no faster than the disk */
+        TURNS_UNTIL(stats().file_bytes >= files_after(n) * SIZE);
+    TURNS_UNTIL(stats().err == GW_EFULL);
     assert_int_equal(stats().err, GW_EFULL);
     assert_int_equal(n - 1, 6 * PER_SEGMENT); /* four files and two segments in memory */
     assert_int_equal(stats().file_bytes, 4 * SIZE);
@@ -393,6 +439,7 @@ int main(void)
         T(test_files_that_are_none_of_ours_are_set_aside),
         T(test_check_092_without_a_directory_records_wait_in_memory),
         T(test_check_092_memory_is_written_out_when_the_directory_is_back),
+        T(test_files_in_the_making_count_towards_the_ceiling),
         T(test_check_092_the_ceiling_holds_and_room_is_used_again),
         T(test_syncing_follows_the_policy),
     };
