@@ -312,19 +312,25 @@ static void reject_work(void *arg)
 
     if (fd < 0)
         return;
-    j->written = write(fd, j->text.p, j->text.n) == (ssize_t)j->text.n;
+    j->written = write(fd, j->text.p, j->text.n) == (ssize_t)j->text.n && fdatasync(fd) == 0;
     close(fd);
 }
 
+/* A row that could not be put aside stays in the spool, and what is behind it waits. */
 static void reject_done(void *arg)
 {
     struct reject_job *j = arg;
+    bool written = j->written;
 
     ship.op = NULL;
-    log_error(&ledger_log, "ledger_row_rejected", F_CSTR("spool_id", ship.g->name),
-              F_INT("spool_pos", ship.to), F_CSTR("file", j->path), F_BOOL("written", j->written));
+    if (written)
+        log_error(&ledger_log, "ledger_row_rejected", F_CSTR("spool_id", ship.g->name),
+                  F_INT("spool_pos", ship.to), F_CSTR("file", j->path));
     reject_free(j);
-    ship_goto(SHIP_BEGIN);
+    if (written)
+        ship_goto(SHIP_BEGIN);
+    else
+        failed(GW_EIO);
 }
 
 /* "<spool id> TAB <position> TAB <the record>", in a file a day. */

@@ -17,6 +17,8 @@
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define KEY "11111111-2222-3333-4444-555555555555"
 #define TEAM "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
@@ -553,6 +555,30 @@ static void test_one_row_that_is_refused_holds_up_no_other(void **state)
     db.refused = NULL;
 }
 
+static void test_a_refused_row_that_cannot_be_put_aside_is_kept(void **state)
+{
+    char path[128], date[16];
+    time_t now = time(NULL);
+
+    strftime(date, sizeof(date), "%Y-%m-%d", gmtime(&now));
+    snprintf(path, sizeof(path), "%s/rejected-%s.log", dir, date);
+    assert_int_equal(mkdir(path, 0700), 0); /* stands where the file should */
+    db.refused = "POISON";
+    add("r0");
+    add("POISON");
+    TURNS_UNTIL(stats().pending_rows == 1);
+    for (unsigned i = 0; i < 50; i++)
+        loop_turn();
+    assert_int_equal(stats().pending_rows, 1);
+    assert_int_equal(stats().rejected, 0);
+    assert_int_equal(rmdir(path), 0);
+    TURNS_UNTIL(stats().pending_rows == 0);
+    assert_int_equal(stats().rejected, 1);
+    assert_int_equal(rejected_lines(), 1);
+    expect_each_once(1);
+    db.refused = NULL;
+}
+
 static void test_usage_that_is_refused_is_left_out(void **state)
 {
     struct ledger_row r = row_named("r0");
@@ -627,6 +653,7 @@ int main(void)
         T(test_rows_wait_while_the_database_is_away),
         T(test_a_database_put_back_to_an_older_state_gets_its_rows_again),
         T(test_one_row_that_is_refused_holds_up_no_other),
+        T(test_a_refused_row_that_cannot_be_put_aside_is_kept),
         T(test_usage_that_is_refused_is_left_out),
         T(test_errors_that_are_not_the_datas_reject_nothing),
         T(test_a_record_of_a_later_version_is_put_aside),
