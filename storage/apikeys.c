@@ -52,33 +52,26 @@ enum gw_err apikey_make(struct apikey_secret *ret)
     return GW_OK;
 }
 
-static struct slice text_or_empty(const struct pg_rows *rows, unsigned row, unsigned col)
-{
-    struct slice s = pg_text(rows, row, col);
-
-    return s.p ? s : SLICE("");
-}
-
 bool apikey_read(const struct pg_rows *rows, unsigned row, struct apikey *ret)
 {
     if (row >= pg_count(rows))
         return false;
     *ret = (struct apikey){
         .id = pg_text(rows, row, 0),
-        .owner_id = text_or_empty(rows, row, 1),
-        .owner_name = text_or_empty(rows, row, 2),
-        .team_id = text_or_empty(rows, row, 3),
-        .name = text_or_empty(rows, row, 4),
+        .owner_id = pg_text_or_empty(rows, row, 1),
+        .owner_name = pg_text_or_empty(rows, row, 2),
+        .team_id = pg_text_or_empty(rows, row, 3),
+        .name = pg_text_or_empty(rows, row, 4),
         .prefix = pg_text(rows, row, 5),
         .scopes = pg_text(rows, row, 6),
         .models = pg_text(rows, row, 7),
         .requests_per_minute = pg_int(rows, row, 8),
         .tokens_per_minute = pg_int(rows, row, 9),
         .budget_nano_usd = pg_int(rows, row, 10),
-        .budget_period = text_or_empty(rows, row, 11),
-        .expires_at = text_or_empty(rows, row, 12),
-        .last_used_at = text_or_empty(rows, row, 13),
-        .revoked_at = text_or_empty(rows, row, 14),
+        .budget_period = pg_text_or_empty(rows, row, 11),
+        .expires_at = pg_text_or_empty(rows, row, 12),
+        .last_used_at = pg_text_or_empty(rows, row, 13),
+        .revoked_at = pg_text_or_empty(rows, row, 14),
         .created_at = pg_text(rows, row, 15),
         .total = pg_int(rows, row, 16),
     };
@@ -93,18 +86,13 @@ static void arg_positive(struct pg_args *a, int64_t v)
         pg_arg_null(a);
 }
 
-static void arg_or_null(struct pg_args *a, struct slice s)
-{
-    pg_arg_text(a, s.n ? s : SLICE_NONE);
-}
-
 struct op *apikeys_add(const struct apikey_new *k, uint64_t deadline_us, pg_done done, void *arg)
 {
     struct pg_args a = {0};
 
     pg_arg_text(&a, k->id);
     pg_arg_text(&a, k->owner_id);
-    arg_or_null(&a, k->team_id);
+    pg_arg_or_null(&a, k->team_id);
     pg_arg_text(&a, k->name);
     pg_arg_cstr(&a, k->secret->prefix);
     pg_arg_cstr(&a, k->secret->sha256_hex);
@@ -126,7 +114,7 @@ struct op *apikeys_page(struct slice owner_id, int64_t limit, int64_t offset, ui
 {
     struct pg_args a = {0};
 
-    arg_or_null(&a, owner_id);
+    pg_arg_or_null(&a, owner_id);
     pg_arg_int(&a, limit);
     pg_arg_int(&a, offset);
     return pg_query(PG_READ, &page, &a, deadline_us, done, arg);
@@ -138,6 +126,6 @@ struct op *apikeys_revoke(struct slice id_or_prefix, struct slice owner_id, uint
     struct pg_args a = {0};
 
     pg_arg_text(&a, id_or_prefix);
-    arg_or_null(&a, owner_id);
+    pg_arg_or_null(&a, owner_id);
     return pg_query(PG_WRITE, &revoke, &a, deadline_us, done, arg);
 }

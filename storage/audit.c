@@ -19,22 +19,17 @@ static void on_written(enum gw_err err, const struct pg_rows *rows, void *arg)
         log_warn(&ctx, "audit_row_lost", F_CSTR("error", err_info(err)->slug));
 }
 
-static void arg_or_null(struct pg_args *a, struct slice s)
-{
-    pg_arg_text(a, s.n ? s : SLICE_NONE);
-}
-
 struct op *audit_insert(const struct audit_entry *e, uint64_t deadline_us, pg_done done, void *arg)
 {
     struct pg_args a = {0};
 
     pg_arg_text(&a, e->actor.n ? e->actor : SLICE("anonymous"));
-    arg_or_null(&a, e->actor_ip);
+    pg_arg_or_null(&a, e->actor_ip);
     pg_arg_cstr(&a, e->action);
-    arg_or_null(&a, e->target);
+    pg_arg_or_null(&a, e->target);
     pg_arg_cstr(&a, e->outcome);
-    arg_or_null(&a, e->request_id);
-    arg_or_null(&a, e->detail);
+    pg_arg_or_null(&a, e->request_id);
+    pg_arg_or_null(&a, e->detail);
     return pg_query(PG_WRITE, &insert, &a, deadline_us, done, arg);
 }
 
@@ -52,9 +47,9 @@ struct op *audit_page(const struct audit_filter *f, int64_t limit, int64_t offse
 {
     struct pg_args a = {0};
 
-    arg_or_null(&a, f->actor);
-    arg_or_null(&a, f->action);
-    arg_or_null(&a, f->since);
+    pg_arg_or_null(&a, f->actor);
+    pg_arg_or_null(&a, f->action);
+    pg_arg_or_null(&a, f->since);
     pg_arg_int(&a, limit);
     pg_arg_int(&a, offset);
     return pg_query(PG_READ, &page, &a, deadline_us, done, arg);

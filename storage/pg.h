@@ -47,6 +47,7 @@ void pg_arg_cstr(struct pg_args *a, const char *text);  /* NULL and "" give NULL
 void pg_arg_int(struct pg_args *a, int64_t v);
 void pg_arg_bool(struct pg_args *a, bool v);
 void pg_arg_null(struct pg_args *a);
+void pg_arg_or_null(struct pg_args *a, struct slice text); /* empty gives NULL */
 
 /* A result; valid inside done() only. All readers accept NULL. */
 struct pg_rows;
@@ -54,8 +55,9 @@ unsigned pg_count(const struct pg_rows *r);
 uint64_t pg_affected(const struct pg_rows *r);
 bool pg_is_null(const struct pg_rows *r, unsigned row, unsigned col);
 struct slice pg_text(const struct pg_rows *r, unsigned row, unsigned col); /* NULL: p == NULL */
-int64_t pg_int(const struct pg_rows *r, unsigned row, unsigned col);       /* NULL: 0 */
-bool pg_bool(const struct pg_rows *r, unsigned row, unsigned col);         /* NULL: false */
+struct slice pg_text_or_empty(const struct pg_rows *r, unsigned row, unsigned col);
+int64_t pg_int(const struct pg_rows *r, unsigned row, unsigned col); /* NULL: 0 */
+bool pg_bool(const struct pg_rows *r, unsigned row, unsigned col);   /* NULL: false */
 /* With GW_ECONFLICT and GW_ENOTFOUND: the constraint's name; else empty. */
 struct slice pg_constraint(const struct pg_rows *r);
 

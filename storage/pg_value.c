@@ -44,6 +44,11 @@ void pg_arg_null(struct pg_args *a)
     add(a, SLICE_NONE);
 }
 
+void pg_arg_or_null(struct pg_args *a, struct slice text)
+{
+    add(a, text.n ? text : SLICE_NONE);
+}
+
 /* The number is looked up here and not pointed to, so that a struct pg_args may be copied. */
 struct slice pg_arg_get(const struct pg_args *a, unsigned i)
 {
@@ -79,6 +84,13 @@ struct slice pg_text(const struct pg_rows *r, unsigned row, unsigned col)
         return SLICE_NONE;
     return slice_of(PQgetvalue(r->res, (int)row, (int)col),
                     (size_t)PQgetlength(r->res, (int)row, (int)col));
+}
+
+struct slice pg_text_or_empty(const struct pg_rows *r, unsigned row, unsigned col)
+{
+    struct slice s = pg_text(r, row, col);
+
+    return s.p ? s : SLICE("");
 }
 
 int64_t pg_int(const struct pg_rows *r, unsigned row, unsigned col)

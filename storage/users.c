@@ -65,13 +65,6 @@ static const struct pg_stmt usage = {
                    "owner_id = $1 ORDER BY day, key_id, team_id, provider, model, purpose "
                    "LIMIT $2 OFFSET $3"};
 
-static struct slice text_or_empty(const struct pg_rows *rows, unsigned row, unsigned col)
-{
-    struct slice s = pg_text(rows, row, col);
-
-    return s.p ? s : SLICE("");
-}
-
 bool user_read(const struct pg_rows *rows, unsigned row, struct user *ret)
 {
     if (row >= pg_count(rows))
@@ -79,14 +72,14 @@ bool user_read(const struct pg_rows *rows, unsigned row, struct user *ret)
     *ret = (struct user){
         .id = pg_text(rows, row, 0),
         .user_id = pg_text(rows, row, 1),
-        .email = text_or_empty(rows, row, 2),
+        .email = pg_text_or_empty(rows, row, 2),
         .role = pg_text(rows, row, 3),
-        .team_id = text_or_empty(rows, row, 4),
-        .team_name = text_or_empty(rows, row, 5),
+        .team_id = pg_text_or_empty(rows, row, 4),
+        .team_name = pg_text_or_empty(rows, row, 5),
         .created_at = pg_text(rows, row, 6),
         .updated_at = pg_text(rows, row, 7),
-        .locked_until = text_or_empty(rows, row, 8),
-        .password_hash = text_or_empty(rows, row, 9),
+        .locked_until = pg_text_or_empty(rows, row, 8),
+        .password_hash = pg_text_or_empty(rows, row, 9),
         .disabled = pg_bool(rows, row, 10),
         .locked = pg_bool(rows, row, 11),
         .failed_logins = pg_int(rows, row, 12),
@@ -125,21 +118,16 @@ struct op *users_page(int64_t limit, int64_t offset, uint64_t deadline_us, pg_do
     return pg_query(PG_READ, &page, &a, deadline_us, done, arg);
 }
 
-static void arg_or_null(struct pg_args *a, struct slice s)
-{
-    pg_arg_text(a, s.n ? s : SLICE_NONE);
-}
-
 struct op *users_add(const struct user_new *u, uint64_t deadline_us, pg_done done, void *arg)
 {
     struct pg_args a = {0};
 
     pg_arg_text(&a, u->id);
     pg_arg_text(&a, u->user_id);
-    arg_or_null(&a, u->email);
-    arg_or_null(&a, u->password_hash);
+    pg_arg_or_null(&a, u->email);
+    pg_arg_or_null(&a, u->password_hash);
     pg_arg_text(&a, u->role);
-    arg_or_null(&a, u->team_id);
+    pg_arg_or_null(&a, u->team_id);
     return pg_query(PG_WRITE, &add, &a, deadline_us, done, arg);
 }
 
@@ -157,7 +145,7 @@ struct op *users_change(struct slice id, const struct user_change *c, uint64_t d
         pg_arg_bool(&a, *c->disabled);
     else
         pg_arg_null(&a);
-    arg_or_null(&a, c->version);
+    pg_arg_or_null(&a, c->version);
     return pg_query(PG_WRITE, &change, &a, deadline_us, done, arg);
 }
 
@@ -203,10 +191,10 @@ bool usage_day_read(const struct pg_rows *rows, unsigned row, struct usage_day *
         return false;
     *ret = (struct usage_day){
         .day = pg_text(rows, row, 0),
-        .key_id = text_or_empty(rows, row, 1),
-        .provider = text_or_empty(rows, row, 2),
-        .model = text_or_empty(rows, row, 3),
-        .purpose = text_or_empty(rows, row, 4),
+        .key_id = pg_text_or_empty(rows, row, 1),
+        .provider = pg_text_or_empty(rows, row, 2),
+        .model = pg_text_or_empty(rows, row, 3),
+        .purpose = pg_text_or_empty(rows, row, 4),
         .calls = pg_int(rows, row, 5),
         .cached = pg_int(rows, row, 6),
         .tokens_in = pg_int(rows, row, 7),
