@@ -56,14 +56,23 @@ static void on_cleared(uint64_t removed, void *arg)
     request_unref(req);
 }
 
+static void clear(struct request *req, enum cache_kind k)
+{
+    if (!cache_clear(k, on_cleared, request_ref(req))) {
+        request_fail(req, GW_ENOMEM, NULL);
+        request_unref(req);
+        return;
+    }
+    admin_audit(req, "cache.clear", req->params[0], "ok", SLICE_NONE);
+}
+
 void admin_cache_clear(struct request *req)
 {
     struct error_detail d = {.message = SLICE("There is no such cache.")};
 
     for (unsigned k = 0; k < CACHE_KINDS; k++)
         if (slice_is(req->params[0], cache_name((enum cache_kind)k))) {
-            admin_audit(req, "cache.clear", req->params[0], "ok", SLICE_NONE);
-            cache_clear((enum cache_kind)k, on_cleared, request_ref(req));
+            clear(req, (enum cache_kind)k);
             return;
         }
     request_fail(req, GW_ENOTFOUND, &d);

@@ -15,6 +15,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #define MARK "PC1"
 #define HEAD_BYTES 20u /* mark, NUL, two 64-bit numbers in this machine's order */
@@ -65,15 +66,6 @@ static enum gw_err tier_init(enum cache_kind k)
     t->entries = metrics_get(M_CACHE_ENTRIES, kinds[k].name, NULL, NULL);
     t->bytes = metrics_get(M_CACHE_BYTES, kinds[k].name, NULL, NULL);
     return t->lru ? GW_OK : GW_ENOMEM;
-}
-
-void cache_deinit(void)
-{
-    loop_timer_stop(&poll);
-    op_cancel(&polling);
-    for (unsigned k = 0; k < CACHE_KINDS; k++)
-        tiers[k].lru = lru_free(tiers[k].lru);
-    semantic_deinit();
 }
 
 static void show_size(struct tier *t)
@@ -334,69 +326,100 @@ static void on_poll(void *arg)
     loop_timer_set(&poll, loop_now_us() + POLL_US);
 }
 
-/* --- clearing -------------------------------------------------------------------------------- */
+/* --- clearing -------------------------------------------------------------------------------
+ *
+ *     SCAN --a page of keys--> UNLINK --> SCAN ... --no cursor, or nobody to ask--> end
+ */
 
 struct clearing {
+    struct clearing *next, *prev;
     enum cache_kind kind;
     uint64_t removed;
     char cursor[24];
-    unsigned outstanding; /* commands sent */
-    bool scanned;
+    struct op *op; /* the command that is out, or NULL */
     void (*done)(uint64_t removed, void *arg);
     void *arg;
     struct loop_deferred ending;
 };
 
+static struct clearing *clearings;
+
 static void clearing_end(void *arg)
 {
     struct clearing c = *(struct clearing *)arg;
 
+    DL_DELETE(clearings, (struct clearing *)arg);
     free(arg);
     c.done(c.removed, c.arg);
 }
 
+/* Those that are under way when everything ends. */
+static void end_clearings(void)
+{
+    struct clearing *c;
+
+    while ((c = clearings)) {
+        op_cancel(&c->op);
+        loop_undefer(&c->ending);
+        clearing_end(c);
+    }
+}
+
 static void scan(struct clearing *c);
+
+static void scan_on(struct clearing *c)
+{
+    if (strcmp(c->cursor, "0") == 0)
+        clearing_end(c);
+    else
+        scan(c);
+}
 
 static void on_unlinked(enum gw_err err, const struct redis_value *v, void *arg)
 {
     struct clearing *c = arg;
 
-    c->outstanding--;
+    c->op = NULL;
     if (!err && v->kind == REDIS_INT)
         c->removed += (uint64_t)v->i;
-    if (c->scanned && c->outstanding == 0)
-        clearing_end(c);
+    scan_on(c);
 }
 
-static void unlink_key(struct clearing *c, struct slice key)
+/* A page of keys in one command; false when it cannot be sent. */
+static bool unlink_keys(struct clearing *c, const struct redis_value *keys)
 {
-    struct slice argv[2] = {SLICE("UNLINK"), key};
+    struct slice *argv = calloc(keys->n + 1u, sizeof(*argv));
 
-    if (redis_command(argv, 2, on_unlinked, c))
-        c->outstanding++;
+    if (!argv)
+        return false;
+    argv[0] = SLICE("UNLINK");
+    for (unsigned i = 0; i < keys->n; i++)
+        argv[i + 1] = keys->items[i].s;
+    c->op = redis_command(argv, keys->n + 1, on_unlinked, c);
+    free(argv);
+    return c->op != NULL;
 }
 
 static void on_scanned(enum gw_err err, const struct redis_value *v, void *arg)
 {
     struct clearing *c = arg;
     bool good = !err && v->kind == REDIS_ARRAY && v->n == 2 && v->items[0].kind == REDIS_STR &&
-                v->items[0].s.n < sizeof(c->cursor);
+                v->items[0].s.n < sizeof(c->cursor) && v->items[1].kind == REDIS_ARRAY;
 
-    c->outstanding--;
-    if (good) {
-        memcpy(c->cursor, v->items[0].s.p, v->items[0].s.n);
-        c->cursor[v->items[0].s.n] = '\0';
-        for (unsigned i = 0; i < v->items[1].n; i++)
-            unlink_key(c, v->items[1].items[i].s);
+    c->op = NULL;
+    if (!good) {
+        clearing_end(c);
+        return;
     }
-    c->scanned = !good || strcmp(c->cursor, "0") == 0;
-    if (!c->scanned)
-        scan(c);
-    if (c->scanned && c->outstanding == 0)
+    memcpy(c->cursor, v->items[0].s.p, v->items[0].s.n);
+    c->cursor[v->items[0].s.n] = '\0';
+    if (v->items[1].n == 0)
+        scan_on(c);
+    else if (!unlink_keys(c, &v->items[1]))
         clearing_end(c);
 }
 
-/* The next part of the keys; what cannot be asked for any more ends the search. */
+/* The next part of the keys; when it cannot be asked for, the search ends. */
 static void scan(struct clearing *c)
 {
     char pattern[24];
@@ -405,27 +428,34 @@ static void scan(struct clearing *c)
 
     snprintf(pattern, sizeof(pattern), "%s*", kinds[c->kind].prefix);
     argv[3] = slice_cstr(pattern);
-    if (redis_command(argv, 6, on_scanned, c))
-        c->outstanding++;
-    else
-        c->scanned = true;
+    c->op = redis_command(argv, 6, on_scanned, c);
+    if (!c->op)
+        loop_defer(&c->ending, clearing_end, c);
 }
 
-void cache_clear(enum cache_kind k, void (*done)(uint64_t removed, void *arg), void *arg)
+bool cache_clear(enum cache_kind k, void (*done)(uint64_t removed, void *arg), void *arg)
 {
     struct slice bump[4] = {SLICE("HINCRBY"), SLICE(GENERATIONS), slice_cstr(kinds[k].name),
                             SLICE("1")};
     struct clearing *c = calloc(1, sizeof(*c));
-    uint64_t removed = forget_all(&tiers[k]);
 
+    if (!c)
+        return false;
+    *c = (struct clearing){.kind = k, .cursor = "0", .done = done, .arg = arg};
+    DL_APPEND(clearings, c);
+    c->removed = forget_all(&tiers[k]);
     show_size(&tiers[k]);
     (void)redis_send(bump, 4);
-    if (!c) {
-        done(removed, arg);
-        return;
-    }
-    *c = (struct clearing){.kind = k, .removed = removed, .cursor = "0", .done = done, .arg = arg};
     scan(c);
-    if (c->scanned && c->outstanding == 0)
-        loop_defer(&c->ending, clearing_end, c);
+    return true;
+}
+
+void cache_deinit(void)
+{
+    end_clearings();
+    loop_timer_stop(&poll);
+    op_cancel(&polling);
+    for (unsigned k = 0; k < CACHE_KINDS; k++)
+        tiers[k].lru = lru_free(tiers[k].lru);
+    semantic_deinit();
 }

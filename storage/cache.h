@@ -58,6 +58,7 @@ struct cache_stats {
 void cache_stats(enum cache_kind k, struct cache_stats *ret);
 
 /* Empties the in-process tier here and, within a second, in the other processes, and removes the
- * entries from Redis. done(removed, arg): entries removed here and in Redis; runs once, on the
- * loop. */
-void cache_clear(enum cache_kind k, void (*done)(uint64_t removed, void *arg), void *arg);
+ * entries from Redis, a page of keys at a time. done(removed, arg): entries removed here and in
+ * Redis; runs once, on the loop or inside cache_deinit(), never inside this call. False out of
+ * memory: nothing was done. */
+bool cache_clear(enum cache_kind k, void (*done)(uint64_t removed, void *arg), void *arg);

@@ -291,6 +291,15 @@ def test_the_caches_can_be_looked_at_and_cleared(keeping, standin):
     assert ask(keeping).headers["x-cache"] == "MISS"
 
 
+def test_thousands_of_entries_are_cleared(make_gateway, standin, redis):
+    gw = make_gateway(conf=ALL, redis=redis)
+    wait_until(lambda: gw.metrics().get("redis_up") == 1)
+    redis.cli("EVAL", "for i = 1, 3000 do redis.call('SET', 'llm:' .. i, 'x') end", "0")
+    redis.cli("SET", "emb:1", "x")
+    assert gw.request("DELETE", "/api/v1/admin/cache/response").json == {"removed": 3000}
+    assert redis.cli("KEYS", "llm:*").strip() == "" and redis.cli("KEYS", "emb:*").strip() == "emb:1"
+
+
 # --- vectors ---------------------------------------------------------------------------------------
 
 
