@@ -10,10 +10,11 @@
  * that is bounded in length and time. A statement that was sent is never sent again by this file.
  *
  * Errors: GW_EUNAVAIL (not configured, away, queue full, waited too long, connection lost before or
- * during the statement), GW_EDEADLINE (the statement ran too long), GW_ECONFLICT (unique or
- * exclusion violation), GW_ENOTFOUND (foreign key), GW_EBADREQ (the data was refused), GW_EAGAIN
- * (serialisation, deadlock, lock not available), GW_EIO (disk full, read-only, I/O error at the
- * server), GW_EINTERNAL (everything else: our own statement is wrong), GW_ENOMEM.
+ * during the statement, the server's disk is full or it is read-only), GW_EDEADLINE (the statement
+ * ran too long), GW_ECONFLICT (unique or exclusion violation), GW_ENOTFOUND (foreign key),
+ * GW_EBADREQ (the data was refused), GW_EAGAIN (serialisation, deadlock, lock not available),
+ * GW_EIO (I/O error at the server), GW_EINTERNAL (everything else: our own statement is wrong),
+ * GW_ENOMEM.
  */
 #pragma once
 

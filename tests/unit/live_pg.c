@@ -359,7 +359,7 @@ static void test_no_connection_left_serves_with_those_there_are(void **state)
     assert_true(pg_up());
 }
 
-static void test_a_read_only_database_is_an_io_error(void **state)
+static void test_a_read_only_database_is_not_available(void **state)
 {
     struct pg_tx *tx;
 
@@ -367,7 +367,7 @@ static void test_a_read_only_database_is_an_io_error(void **state)
     make_tables();
     tx = begin();
     assert_int_equal(tx_run(tx, "SET TRANSACTION READ ONLY").err, GW_OK);
-    assert_int_equal(tx_run(tx, "INSERT INTO pool_test VALUES (1, 'a')").err, GW_EIO);
+    assert_int_equal(tx_run(tx, "INSERT INTO pool_test VALUES (1, 'a')").err, GW_EUNAVAIL);
     pg_rollback(tx);
     must("SELECT 1");
 }
@@ -443,7 +443,7 @@ int main(void)
         pool_test(test_a_frozen_server_is_found_out_and_found_again),
         pool_test(test_what_the_server_refuses_is_unavailable),
         pool_test(test_no_connection_left_serves_with_those_there_are),
-        pool_test(test_a_read_only_database_is_an_io_error),
+        pool_test(test_a_read_only_database_is_not_available),
         pool_test(test_reads_go_to_the_replica_while_it_answers),
         pool_test(test_the_end_drops_what_is_outstanding),
     };
