@@ -51,6 +51,7 @@ static void on_cleared(uint64_t removed, void *arg)
 {
     struct request *req = arg;
 
+    admin_audit(req, "cache.clear", req->params[0], "ok", SLICE_NONE);
     request_finish(req, GW_OK,
                    arena_printf(req->arena, "{\"removed\":%llu}", (unsigned long long)removed));
     request_unref(req);
@@ -61,9 +62,7 @@ static void clear(struct request *req, enum cache_kind k)
     if (!cache_clear(k, on_cleared, request_ref(req))) {
         request_fail(req, GW_ENOMEM, NULL);
         request_unref(req);
-        return;
     }
-    admin_audit(req, "cache.clear", req->params[0], "ok", SLICE_NONE);
 }
 
 void admin_cache_clear(struct request *req)

@@ -30,7 +30,12 @@ def keys_of(gw):
 
 
 def audits(gw, action):
-    return [x for x in gw.log_lines() if x.get("message") == "audit" and x.get("action") == action]
+    """The acts of that name in the log, which is written at the end of the turn that answered."""
+    def lines():
+        return [x for x in gw.log_lines() if x.get("message") == "audit" and x.get("action") == action]
+
+    wait_until(lines, action)
+    return lines()
 
 
 @pytest.mark.parametrize("method,path", ROUTES)

@@ -1,5 +1,6 @@
 """CHECKS 44-48 on native routes: bodies are read by their forms, and prose may hold anything."""
 import pytest
+from front import wait_until
 from gateway import AUTH
 
 CHAT, EMBED = "/api/v1/chat", "/api/v1/embeddings"
@@ -128,8 +129,12 @@ def test_what_is_found_in_prose_is_counted_and_logged_without_the_text(gateway):
     text = "what does ' UNION SELECT a FROM b -- do, and <script>marmalade</script>?"
     assert gateway.post(CHAT, {"message": text, "model": MODEL}).status == 200
     assert (counted(gateway, "sql_union"), counted(gateway, "xss_script")) == (before[0] + 1, before[1] + 1)
-    lines = [x for x in gateway.log_lines() if x.get("message") == "suspicious_input"]
-    assert lines and "sql_union" in lines[-1]["kinds"] and lines[-1]["outcome"] == "passed"
+    def lines():
+        return [x for x in gateway.log_lines() if x.get("message") == "suspicious_input"]
+
+    wait_until(lines, "a line about what was found")
+    last = lines()[-1]
+    assert "sql_union" in last["kinds"] and last["outcome"] == "passed"
     assert "marmalade" not in gateway.log()
 
 

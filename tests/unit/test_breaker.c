@@ -15,7 +15,7 @@ static const struct breaker_config two_probes = {
 
 static struct breaker_pass allow(struct breaker *b, const struct breaker_config *c, uint64_t now)
 {
-    struct breaker_pass pass;
+    struct breaker_pass pass = {0};
 
     assert_true(breaker_allow(b, c, now, &pass));
     return pass;
