@@ -6,6 +6,7 @@
  */
 #include "providers/registry_private.h"
 
+#include "gateway/core/hex.h"
 #include "providers/dialect.h"
 
 #include <openssl/evp.h>
@@ -686,8 +687,8 @@ static bool set_price_version(struct registry *r)
         ok = n > 0 && (size_t)n < sizeof(line) && EVP_DigestUpdate(ctx, line, (size_t)n) == 1;
     }
     ok = ok && EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
-    for (i = 0; i < 8 && ok; i++)
-        snprintf(r->price_version + 2 * i, 3, "%02x", digest[i]);
+    if (ok)
+        *hex_write(r->price_version, digest, 8) = '\0';
     EVP_MD_CTX_free(ctx);
     return ok;
 }

@@ -2,6 +2,7 @@
 #include "storage/apikeys.h"
 
 #include "gateway/core/base64url.h"
+#include "gateway/core/hex.h"
 #include "gateway/core/rng.h"
 
 #include <openssl/crypto.h>
@@ -34,7 +35,6 @@ static const struct pg_stmt revoke = {
 
 enum gw_err apikey_make(struct apikey_secret *ret)
 {
-    static const char digits[] = "0123456789abcdef";
     unsigned char raw[32], sha[32];
     unsigned n = 0;
 
@@ -45,10 +45,7 @@ enum gw_err apikey_make(struct apikey_secret *ret)
     memcpy(ret->prefix, ret->key, APIKEY_PREFIX);
     if (EVP_Digest(ret->key, APIKEY_CHARS, sha, &n, EVP_sha256(), NULL) != 1)
         return GW_ENOMEM;
-    for (unsigned i = 0; i < n; i++) {
-        ret->sha256_hex[2 * i] = digits[sha[i] >> 4];
-        ret->sha256_hex[2 * i + 1] = digits[sha[i] & 15];
-    }
+    hex_write(ret->sha256_hex, sha, n);
     return GW_OK;
 }
 

@@ -8,6 +8,7 @@
 #include "storage/cache.h"
 
 #include "gateway/core/decimal.h"
+#include "gateway/core/hex.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "storage/redis.h"
@@ -151,13 +152,8 @@ void cache_stats(enum cache_kind k, struct cache_stats *ret)
 /* "llm:0123..."; returns its length. */
 static struct slice redis_key(enum cache_kind k, const struct lru_key *key, char to[KEY_MAX])
 {
-    static const char digits[] = "0123456789abcdef";
-    char *at = stpcpy(to, kinds[k].prefix);
+    char *at = hex_write(stpcpy(to, kinds[k].prefix), key->sha, LRU_KEY_BYTES);
 
-    for (unsigned i = 0; i < LRU_KEY_BYTES; i++) {
-        *at++ = digits[key->sha[i] >> 4];
-        *at++ = digits[key->sha[i] & 15];
-    }
     return slice_of(to, (size_t)(at - to));
 }
 

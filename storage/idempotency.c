@@ -8,6 +8,7 @@
 #include "storage/idempotency.h"
 
 #include "gateway/core/buf.h"
+#include "gateway/core/hex.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/rng.h"
 #include "storage/redis.h"
@@ -80,14 +81,12 @@ static bool sha256(struct slice s, unsigned char ret[32])
 /* idem:{<owner>}:<key>: one owner's keys share a slot of a cluster. */
 static struct slice name_of(struct arena *a, struct slice owner, struct slice key)
 {
-    static const char hex[] = "0123456789abcdef";
     unsigned char sum[32];
     char text[OWNER_HEX];
 
     if (!sha256(owner, sum))
         return SLICE_NONE;
-    for (unsigned i = 0; i < OWNER_HEX; i++)
-        text[i] = hex[i % 2 ? sum[i / 2] & 15 : sum[i / 2] >> 4];
+    hex_write(text, sum, OWNER_HEX / 2);
     return arena_printf(a, "idem:{%.*s}:%.*s", (int)OWNER_HEX, text, (int)key.n, key.p);
 }
 

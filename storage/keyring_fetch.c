@@ -11,6 +11,7 @@
 #include "storage/keyring_private.h"
 
 #include "gateway/core/buf.h"
+#include "gateway/core/hex.h"
 #include "gateway/core/loop.h"
 
 #include <stdio.h>
@@ -244,21 +245,16 @@ static const struct principal *read_row(enum ring_kind kind, const struct pg_row
                          pg_text(r, row, COL_TEAM_MODELS));
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool read_sha(struct slice hex, struct ring_id *ret)
 {
     if (hex.n != 2 * KEYTEXT_SHA_BYTES)
         return false;
     for (size_t i = 0; i < KEYTEXT_SHA_BYTES; i++) {
-        int high = hex_digit(hex.p[2 * i]), low = hex_digit(hex.p[2 * i + 1]);
+        int byte = hex_pair(hex.p + 2 * i);
 
-        if (high < 0 || low < 0)
+        if (byte < 0)
             return false;
-        ret->sha[i] = (unsigned char)(high << 4 | low);
+        ret->sha[i] = (unsigned char)byte;
     }
     return true;
 }
@@ -336,14 +332,17 @@ static void on_rows(enum gw_err err, const struct pg_rows *rows, void *arg)
 /* The elements asked for as a Postgres array; a name's quotes and backslashes are escaped. */
 static void write_array(const struct batch *b, struct buf *out)
 {
+    char hex[2 * KEYTEXT_SHA_BYTES];
+
     for (unsigned i = 0; i < b->n; i++) {
         const struct ring_entry *e = b->slots[i].entry;
 
         buf_add(out, i ? ",\"" : "{\"", 2);
-        if (b->kind == RING_KEY)
+        if (b->kind == RING_KEY) {
             buf_add(out, "\\\\x", 3);
-        for (size_t k = 0; b->kind == RING_KEY && k < KEYTEXT_SHA_BYTES; k++)
-            buf_printf(out, "%02x", e->id.sha[k]);
+            hex_write(hex, e->id.sha, KEYTEXT_SHA_BYTES);
+            buf_add(out, hex, sizeof(hex));
+        }
         for (const char *c = e->name; *c; c++) {
             if (*c == '"' || *c == '\\')
                 buf_add(out, "\\", 1);

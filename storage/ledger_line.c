@@ -7,6 +7,7 @@
  */
 #include "gateway/core/decimal.h"
 #include "gateway/core/utf8.h"
+#include "gateway/core/uuid.h"
 #include "storage/ledger_private.h"
 
 #include <time.h>
@@ -83,24 +84,9 @@ static char *put_text(char *to, struct slice s)
     return put_text_upto(to, s, MAX_TEXT);
 }
 
-static bool is_uuid(struct slice s)
-{
-    size_t i;
-
-    for (i = 0; i < s.n && i < 36; i++) {
-        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        char c = s.p[i];
-
-        if (dash ? c != '-'
-                 : !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F')))
-            return false;
-    }
-    return s.n == 36;
-}
-
 static char *put_uuid(char *to, struct slice s)
 {
-    return is_uuid(s) ? put_text(to, s) : put_null(to);
+    return uuid_is(s) ? put_text(to, s) : put_null(to);
 }
 
 static char *put_digits(char *to, uint64_t v, unsigned at_least)

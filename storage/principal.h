@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "gateway/core/slice.h"
+#include "gateway/core/uuid.h"
 #include "storage/budget.h"
 
 #include <stdint.h>
@@ -25,8 +25,6 @@ enum {
     SCOPE_UNHEARD = 32    /* a name this program does not know: opens nothing, but the key is no
                              longer one without scopes */
 };
-
-#define UUID_TEXT 37u /* 36 characters and a NUL */
 
 struct principal {
     unsigned refs;

@@ -25,6 +25,7 @@
 
 #include "gateway/core/buf.h"
 #include "gateway/core/decimal.h"
+#include "gateway/core/hex.h"
 #include "gateway/core/log.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
@@ -235,18 +236,14 @@ static void finish(struct command *c, enum gw_err err, const struct redis_value 
 
 static bool name_script(struct redis_script *s)
 {
-    static const char hex[] = "0123456789abcdef";
     unsigned char sum[EVP_MAX_MD_SIZE];
-    unsigned i, n = 0;
+    unsigned n = 0;
 
     if (s->sha[0])
         return true;
     if (!EVP_Digest(s->text, strlen(s->text), sum, &n, EVP_sha1(), NULL) || n != 20)
         return false;
-    for (i = 0; i < n; i++) {
-        s->sha[2 * i] = hex[sum[i] >> 4];
-        s->sha[2 * i + 1] = hex[sum[i] & 15];
-    }
+    hex_write(s->sha, sum, n);
     return true;
 }
 

@@ -29,7 +29,7 @@
 
 struct head {
     char magic[8];
-    unsigned char id[16];
+    unsigned char id[UUID_BYTES];
     uint64_t size;
     uint32_t crc; /* of the fields above */
     char unused[28];
@@ -129,37 +129,20 @@ static void count_records(struct segment *g)
 
 /* --- making --------------------------------------------------------------------------------- */
 
-static void name_of(const unsigned char id[16], char *to)
-{
-    static const char digits[] = "0123456789abcdef";
-    unsigned i;
-
-    for (i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            *to++ = '-';
-        *to++ = digits[id[i] >> 4];
-        *to++ = digits[id[i] & 15];
-    }
-    *to = '\0';
-}
-
 static struct head *head_of(struct segment *g)
 {
     return (struct head *)(void *)g->map;
 }
 
-/* A random (version 4) id. */
 static void write_head(struct segment *g)
 {
     struct head *h = head_of(g);
 
     memcpy(h->magic, MAGIC, sizeof(h->magic));
-    rng_fill(h->id, sizeof(h->id));
-    h->id[6] = (unsigned char)((h->id[6] & 0x0f) | 0x40);
-    h->id[8] = (unsigned char)((h->id[8] & 0x3f) | 0x80);
+    rng_uuid_bytes(h->id);
     h->size = g->size;
     h->crc = crc_of(h, offsetof(struct head, crc));
-    name_of(h->id, g->name);
+    uuid_write(g->name, h->id);
     g->end = SEGMENT_HEADER;
 }
 
@@ -375,7 +358,7 @@ static bool head_is_good(struct segment *g, const char *file)
     if (memcmp(h->magic, MAGIC, sizeof(h->magic)) != 0 ||
         h->crc != crc_of(h, offsetof(struct head, crc)))
         return false;
-    name_of(h->id, g->name);
+    uuid_write(g->name, h->id);
     return strncmp(file, g->name, SEGMENT_NAME - 1) == 0;
 }
 

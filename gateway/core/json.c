@@ -7,6 +7,7 @@
  */
 #include "gateway/core/json.h"
 
+#include "gateway/core/hex.h"
 #include "gateway/core/json_scan.h"
 #include "gateway/core/utf8.h"
 
@@ -96,21 +97,9 @@ static struct json_token *token_add(struct parser *ps, enum json_type type, cons
 /* The four hex digits at p as a number, or -1. */
 static int32_t hex4(const char *p, const char *end)
 {
-    int32_t v = 0;
+    int high = end - p < 4 ? -1 : hex_pair(p), low = high < 0 ? -1 : hex_pair(p + 2);
 
-    if (end - p < 4)
-        return -1;
-    for (int i = 0; i < 4; i++) {
-        char c = p[i];
-
-        if (c >= '0' && c <= '9')
-            v = v * 16 + (c - '0');
-        else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
-            v = v * 16 + ((c | 0x20) - 'a' + 10);
-        else
-            return -1;
-    }
-    return v;
+    return low < 0 ? -1 : high << 8 | low;
 }
 
 /* Steps over the escape at ps->p; false when it is none. */

@@ -1,6 +1,7 @@
 /* json_write.c - writing JSON; see json.h. */
 #include "gateway/core/json.h"
 
+#include "gateway/core/hex.h"
 #include "gateway/core/json_scan.h"
 
 #include <math.h>
@@ -9,10 +10,9 @@
 
 static void escape_byte(struct buf *out, unsigned char c)
 {
-    static const char hex[] = "0123456789abcdef";
     static const char shorts[0x20] = {
         ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
-    char text[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+    char text[6] = {'\\', 'u', '0', '0'};
 
     if (c >= 0x20) {
         text[1] = (char)c; /* quote or backslash */
@@ -21,6 +21,7 @@ static void escape_byte(struct buf *out, unsigned char c)
         text[1] = shorts[c];
         buf_add(out, text, 2);
     } else {
+        hex_write(text + 4, &c, 1);
         buf_add(out, text, 6);
     }
 }

@@ -7,6 +7,7 @@
  */
 #include "gateway/core/log.h"
 
+#include "gateway/core/hex.h"
 #include "gateway/core/log_sink.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/utf8.h"
@@ -209,7 +210,6 @@ static const bool plain[256] = {
  * many bytes of p it stands for. */
 static size_t escape(const unsigned char *p, size_t n, char *out, size_t *ret_used)
 {
-    static const char hex[] = "0123456789abcdef";
     static const char shorts[] = "\"\"\\\\\bb\ff\nn\rr\tt"; /* byte, letter */
     size_t len;
 
@@ -223,8 +223,7 @@ static size_t escape(const unsigned char *p, size_t n, char *out, size_t *ret_us
     }
     if (p[0] < 0x20 || p[0] == 0x7f) {
         memcpy(out, "\\u00", 4);
-        out[4] = hex[p[0] >> 4];
-        out[5] = hex[p[0] & 15];
+        hex_write(out + 4, p, 1);
         return 6;
     }
     len = utf8_length((const char *)p, n);

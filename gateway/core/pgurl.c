@@ -4,6 +4,7 @@
  */
 #include "gateway/core/pgurl.h"
 
+#include "gateway/core/hex.h"
 #include "gateway/core/yaml.h"
 
 #define VALUE_MAX 1024u
@@ -20,33 +21,25 @@ static void fail(struct reading *r, const char *why)
         r->why = why;
 }
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Percent-decoded and terminated; empty with a problem. */
 static void decode(struct reading *r, struct slice s, char *to, size_t size)
 {
     size_t i, n = 0;
 
     for (i = 0; i < s.n && n + 1 < size; i++) {
-        char c = s.p[i];
+        int c = s.p[i];
 
         if (c == '%') {
-            if (i + 2 >= s.n || hex(s.p[i + 1]) < 0 || hex(s.p[i + 2]) < 0) {
+            c = i + 2 < s.n ? hex_pair(s.p + i + 1) : -1;
+            if (c < 0) {
                 fail(r, "has a % without two hex digits after it (a % itself is %25)");
                 break;
             }
-            c = (char)(hex(s.p[i + 1]) * 16 + hex(s.p[i + 2]));
             i += 2;
         }
         if (c == '\0')
             fail(r, "has a NUL in it");
-        to[n++] = c;
+        to[n++] = (char)c;
     }
     if (i < s.n)
         fail(r, "has a part that is too long");

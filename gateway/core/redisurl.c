@@ -1,18 +1,11 @@
 /* redisurl.c - see redisurl.h. */
 #include "gateway/core/redisurl.h"
 
+#include "gateway/core/hex.h"
 #include "gateway/core/yaml.h"
 
 #define UNIX_PATH_MAX_BYTES 107u /* sockaddr_un */
 #define DB_MAX 65535
-
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* Percent-decoded and terminated; false when it does not fit, has a bad escape or a NUL. */
 static bool decode(struct slice s, char *to, size_t size)
@@ -20,17 +13,17 @@ static bool decode(struct slice s, char *to, size_t size)
     size_t i, n = 0;
 
     for (i = 0; i < s.n; i++) {
-        char c = s.p[i];
+        int c = s.p[i];
 
         if (c == '%') {
-            if (i + 2 >= s.n || hex(s.p[i + 1]) < 0 || hex(s.p[i + 2]) < 0)
+            c = i + 2 < s.n ? hex_pair(s.p + i + 1) : -1;
+            if (c < 0)
                 return false;
-            c = (char)(hex(s.p[i + 1]) * 16 + hex(s.p[i + 2]));
             i += 2;
         }
         if (c == '\0' || n + 1 >= size)
             return false;
-        to[n++] = c;
+        to[n++] = (char)c;
     }
     to[n] = '\0';
     return true;

@@ -54,32 +54,24 @@ uint64_t rng_u64(void)
 
 void rng_hex(char *to, size_t n_bytes)
 {
-    static const char digits[] = "0123456789abcdef";
     unsigned char raw[64];
-    size_t i;
 
     assert(n_bytes <= sizeof(raw));
     rng_fill(raw, n_bytes);
-    for (i = 0; i < n_bytes; i++) {
-        to[2 * i] = digits[raw[i] >> 4];
-        to[2 * i + 1] = digits[raw[i] & 15];
-    }
+    hex_write(to, raw, n_bytes);
 }
 
-void rng_uuid(char to[37])
+void rng_uuid_bytes(unsigned char to[UUID_BYTES])
 {
-    static const unsigned char dashes[] = {8, 13, 18, 23};
-    char hex[32];
-    size_t from = 0;
+    rng_fill(to, UUID_BYTES);
+    to[6] = (unsigned char)((to[6] & 0x0f) | 0x40);
+    to[8] = (unsigned char)((to[8] & 0x3f) | 0x80);
+}
 
-    rng_hex(hex, 16);
-    hex[12] = '4';
-    hex[16] = "89ab"[hex[16] & 3];
-    for (size_t i = 0, d = 0; i < 36; i++) {
-        bool dash = d < sizeof(dashes) && i == dashes[d];
+void rng_uuid(char to[UUID_TEXT])
+{
+    unsigned char id[UUID_BYTES];
 
-        to[i] = dash ? '-' : hex[from++];
-        d += dash;
-    }
-    to[36] = '\0';
+    rng_uuid_bytes(id);
+    uuid_write(to, id);
 }

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include "gateway/core/uuid.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,5 +19,6 @@ uint64_t rng_u64(void);
 /* Writes 2 * n_bytes lower-case hex digits and no terminator; n_bytes <= 64. */
 void rng_hex(char *to, size_t n_bytes);
 
-/* A random UUID (RFC 9562, version 4) as 36 characters and a NUL. */
-void rng_uuid(char to[37]);
+/* A random UUID (version 4), as text and as bytes. */
+void rng_uuid(char to[UUID_TEXT]);
+void rng_uuid_bytes(unsigned char to[UUID_BYTES]);

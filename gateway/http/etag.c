@@ -1,6 +1,7 @@
 /* etag.c - see etag.h. */
 #include "gateway/http/etag.h"
 
+#include "gateway/core/hex.h"
 #include "gateway/http/encoding.h"
 #include "gateway/http/router.h"
 
@@ -46,16 +47,12 @@ bool etag_listed(struct slice list, struct slice tag)
 
 struct slice etag_of(struct arena *a, struct slice body)
 {
-    static const char hex[] = "0123456789abcdef";
     unsigned char sum[EVP_MAX_MD_SIZE];
     char text[2 * TAG_BYTES];
 
     if (EVP_Digest(body.n ? body.p : "", body.n, sum, NULL, EVP_sha256(), NULL) != 1)
         return SLICE_NONE;
-    for (unsigned i = 0; i < TAG_BYTES; i++) {
-        text[2 * i] = hex[sum[i] >> 4];
-        text[2 * i + 1] = hex[sum[i] & 15];
-    }
+    hex_write(text, sum, TAG_BYTES);
     return arena_printf(a, "W/\"%.*s\"", (int)sizeof(text), text);
 }
 

@@ -1,12 +1,13 @@
 /* gate.c - see gate.h. */
 #include "gateway/http/gate.h"
 
+#include "gateway/core/hex.h"
 #include "gateway/core/json.h"
 
 #include <assert.h>
 #include <stdio.h>
 
-enum { TOKEN = 1, VALUE = 2, TARGET = 4, DIGIT = 8, HEX = 16, HOST = 32 };
+enum { TOKEN = 1, VALUE = 2, TARGET = 4, DIGIT = 8, HOST = 16 };
 
 /* Character classes: RFC 9110 token, field value (with obs-text and HTAB), request target, digits,
  * and the characters of a host name (RFC 3986 reg-name without escapes). */
@@ -28,18 +29,16 @@ static const uint8_t class_of[256] = {
     ['-'] = TOKEN | VALUE | TARGET | HOST,
     ['.'] = TOKEN | VALUE | TARGET | HOST,
     ['/'] = VALUE | TARGET,
-    ['0' ... '9'] = TOKEN | VALUE | TARGET | DIGIT | HEX | HOST,
+    ['0' ... '9'] = TOKEN | VALUE | TARGET | DIGIT | HOST,
     [':' ... '<'] = VALUE | TARGET,
     ['='] = VALUE | TARGET,
     ['>' ... '@'] = VALUE | TARGET,
-    ['A' ... 'F'] = TOKEN | VALUE | TARGET | HEX | HOST,
-    ['G' ... 'Z'] = TOKEN | VALUE | TARGET | HOST,
+    ['A' ... 'Z'] = TOKEN | VALUE | TARGET | HOST,
     ['[' ... ']'] = VALUE | TARGET,
     ['^'] = TOKEN | VALUE | TARGET,
     ['_'] = TOKEN | VALUE | TARGET | HOST,
     ['`'] = TOKEN | VALUE | TARGET,
-    ['a' ... 'f'] = TOKEN | VALUE | TARGET | HEX | HOST,
-    ['g' ... 'z'] = TOKEN | VALUE | TARGET | HOST,
+    ['a' ... 'z'] = TOKEN | VALUE | TARGET | HOST,
     ['{'] = VALUE | TARGET,
     ['|'] = TOKEN | VALUE | TARGET,
     ['}'] = VALUE | TARGET,
@@ -125,13 +124,6 @@ static enum gw_err line_split(struct slice line, struct slice *ret_method, struc
 
 /* --- path ---------------------------------------------------------------------------------- */
 
-static int hex_value(char c)
-{
-    if (is(c, DIGIT))
-        return c - '0';
-    return (c | 0x20) - 'a' + 10;
-}
-
 /* Decodes into `out` (as long as `raw`); false for what may not be in a path. */
 static bool path_decode(struct slice raw, char *out, size_t *ret_n)
 {
@@ -141,9 +133,9 @@ static bool path_decode(struct slice raw, char *out, size_t *ret_n)
     for (size_t i = 0; i < raw.n; i++) {
         v = (unsigned char)raw.p[i];
         if (v == '%') {
-            if (raw.n - i < 3 || !is(raw.p[i + 1], HEX) || !is(raw.p[i + 2], HEX))
+            v = raw.n - i > 2 ? hex_pair(raw.p + i + 1) : -1;
+            if (v < 0)
                 return false;
-            v = hex_value(raw.p[i + 1]) * 16 + hex_value(raw.p[i + 2]);
             i += 2;
             if (v == '/' || v == '%') {
                 memcpy(out + n, v == '/' ? "%2F" : "%25", 3);
@@ -478,7 +470,7 @@ static bool host_is_valid(struct slice s)
         if (n == s.n || n < 3)
             return false;
         for (size_t i = 1; i < n; i++)
-            if (!is(s.p[i], HEX) && s.p[i] != ':' && s.p[i] != '.')
+            if (hex_value(s.p[i]) < 0 && s.p[i] != ':' && s.p[i] != '.')
                 return false;
         s = slice_from(s, n + 1);
         return s.n == 0 || (s.p[0] == ':' && port_is_valid(slice_from(s, 1)));
@@ -599,11 +591,13 @@ enum chunk_state {
 
 static enum gw_err chunk_size_byte(struct gate_chunks *c, char b, bool *ret_keep)
 {
-    if (is(b, HEX)) {
+    int digit = hex_value(b);
+
+    if (digit >= 0) {
         if (c->digits == CHUNK_MAX_DIGITS)
             return GW_EBADREQ;
         c->digits++;
-        c->left = c->left * 16 + (uint64_t)hex_value(b);
+        c->left = c->left * 16 + (uint64_t)digit;
         return GW_OK;
     }
     if (c->digits == 0 || (b != '\r' && b != ';'))

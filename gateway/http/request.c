@@ -10,6 +10,7 @@
  */
 #include "gateway/http/request.h"
 
+#include "gateway/core/hex.h"
 #include "gateway/core/metrics.h"
 #include "gateway/http/conn.h"
 #include "gateway/http/encoding.h"
@@ -127,15 +128,6 @@ unsigned request_header_count(const struct request *req, const char *name)
     return count;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
-        return (c | 0x20) - 'a' + 10;
-    return -1;
-}
-
 /* Decodes %XX and '+'; p == NULL with *err set for a bad escape or NUL, or out of memory. */
 static struct slice query_decode(struct arena *a, struct slice raw, enum gw_err *err)
 {
@@ -149,13 +141,10 @@ static struct slice query_decode(struct arena *a, struct slice raw, enum gw_err 
         if (c == '+') {
             c = ' ';
         } else if (c == '%') {
-            int hi = raw.n - i > 2 ? hex_digit(raw.p[i + 1]) : -1;
-            int lo = hi >= 0 ? hex_digit(raw.p[i + 2]) : -1;
-
-            c = lo < 0 ? 0 : hi * 16 + lo;
+            c = raw.n - i > 2 ? hex_pair(raw.p + i + 1) : -1;
             i += 2;
         }
-        if (c == 0)
+        if (c <= 0)
             *err = GW_EBADREQ;
         else
             out[n++] = (char)c;

@@ -6,6 +6,7 @@
  * W3C Trace Context, level 1: a valid one keeps its trace id and gets a new span, else a trace
  * begins here.
  */
+#include "gateway/core/hex.h"
 #include "gateway/core/rng.h"
 #include "gateway/http/router.h"
 #include "gateway/middleware/middleware.h"
@@ -41,26 +42,21 @@ static struct slice new_id(struct request *req)
 static bool is_hex(const char *p, size_t n)
 {
     bool all_zero = true;
-    size_t i;
 
-    for (i = 0; i < n; i++) {
-        if (!isdigit((unsigned char)p[i]) && !(p[i] >= 'a' && p[i] <= 'f'))
+    for (size_t i = 0; i < n; i++) {
+        if (!hex_is_lower(p[i]))
             return false;
         all_zero = all_zero && p[i] == '0';
     }
     return !all_zero;
 }
 
-static bool is_flag(char c)
-{
-    return isdigit((unsigned char)c) || (c >= 'a' && c <= 'f');
-}
-
 /* 00-<32 hex>-<16 hex>-<2 hex>, in lower case. */
 static bool trace_is_valid(struct slice t)
 {
     return t.n == TRACEPARENT_BYTES && slice_starts(t, "00-") && t.p[35] == '-' && t.p[52] == '-' &&
-           is_hex(t.p + 3, 32) && is_hex(t.p + 36, 16) && is_flag(t.p[53]) && is_flag(t.p[54]);
+           is_hex(t.p + 3, 32) && is_hex(t.p + 36, 16) && hex_is_lower(t.p[53]) &&
+           hex_is_lower(t.p[54]);
 }
 
 static struct slice new_trace(struct request *req)

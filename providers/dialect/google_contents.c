@@ -8,6 +8,7 @@
  */
 #include "providers/dialect/google.h"
 
+#include "gateway/core/hex.h"
 #include "providers/dialect/media.h"
 #include "providers/dialect/toolname.h"
 
@@ -241,7 +242,7 @@ static bool is_own_id(struct slice id)
     if (id.n != 5 + OWN_ID_DIGITS || !slice_starts(id, "call_"))
         return false;
     for (size_t i = 5; i < id.n; i++)
-        if (!strchr("0123456789abcdef", id.p[i]))
+        if (!hex_is_lower(id.p[i]))
             return false;
     return true;
 }

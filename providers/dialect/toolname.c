@@ -1,6 +1,8 @@
 /* toolname.c - see toolname.h. */
 #include "providers/dialect/toolname.h"
 
+#include "gateway/core/hex.h"
+
 #include <openssl/sha.h>
 
 #define HASH_DIGITS 8u
@@ -40,7 +42,6 @@ static bool name_ok(struct slice name, enum toolname_rule rule)
 
 struct slice toolname_safe(struct arena *a, struct slice name, enum toolname_rule rule)
 {
-    static const char hex[] = "0123456789abcdef";
     unsigned char hash[SHA256_DIGEST_LENGTH];
     size_t keep = TOOLNAME_MAX - 1 - HASH_DIGITS, n = 0;
     char *p;
@@ -56,11 +57,8 @@ struct slice toolname_safe(struct arena *a, struct slice name, enum toolname_rul
         p[n] = char_ok(name.p[n], n == 0, rule) ? name.p[n] : '_';
     SHA256((const unsigned char *)(name.p ? name.p : ""), name.n, hash);
     p[n++] = '_';
-    for (size_t i = 0; i < HASH_DIGITS / 2; i++) {
-        p[n++] = hex[hash[i] >> 4];
-        p[n++] = hex[hash[i] & 15];
-    }
-    return slice_of(p, n);
+    hex_write(p + n, hash, HASH_DIGITS / 2);
+    return slice_of(p, n + HASH_DIGITS);
 }
 
 struct toolname_map *toolname_map_new(struct arena *a, const struct convo *c,
