@@ -12,7 +12,7 @@
 struct team_asked {
     struct slice name, period;
     struct form_list models;
-    int64_t budget_nano_usd, tpm;
+    int64_t budget_nano_usd, rpm, tpm;
 };
 
 static const struct form_field fields[] = {
@@ -38,6 +38,11 @@ static const struct form_field fields[] = {
      .at = offsetof(struct team_asked, period),
      .class = FORM_IDENTIFIER,
      .words = "total day week month"},
+    {.name = "requests_per_minute",
+     .type = FORM_INT,
+     .at = offsetof(struct team_asked, rpm),
+     .min = 1,
+     .max = 1000000000},
     {.name = "tokens_per_minute",
      .type = FORM_INT,
      .at = offsetof(struct team_asked, tpm),
@@ -54,6 +59,7 @@ static void put_team(struct json_writer *w, const struct team *t)
     json_kv_raw(w, "models", t->models);
     query_put_usd(w, "budget_usd", t->budget_nano_usd);
     json_kv_str(w, "budget_period", t->budget_period);
+    query_put_count(w, "requests_per_minute", t->requests_per_minute);
     query_put_count(w, "tokens_per_minute", t->tokens_per_minute);
     json_kv_int(w, "members", t->members);
     json_kv_str(w, "created_at", t->created_at);
@@ -117,6 +123,7 @@ static void store(struct edit *e)
         .models = query_strings(a, &e->in.models),
         .budget_nano_usd = e->in.budget_nano_usd,
         .budget_period = arena_cstr(a, e->in.period),
+        .requests_per_minute = e->in.rpm,
         .tokens_per_minute = e->in.tpm,
     };
 

@@ -19,6 +19,7 @@
 #include <utlist.h>
 
 #define IDENTITY_BYTES 80u
+#define NAME_BYTES (LIMITER_KEY_BYTES - 7u - 2 * IDENTITY_BYTES)
 #define NUMBER_BYTES 24u
 
 /* ARGV: step and depth of each key's bucket. Answers {refused, which, remaining, full_in_us,
@@ -69,17 +70,26 @@ struct texts {
     struct slice keys[LIMITER_MAX_BUCKETS], args[2 * LIMITER_MAX_BUCKETS];
 };
 
-/* "rl:<name>:{<identity>}"; the name is cut rather than the buffer overrun. */
+static char *put_cut(char *at, struct slice s, size_t most)
+{
+    return s.n ? mempcpy(at, s.p, s.n < most ? s.n : most) : at;
+}
+
+/* "rl:<name>:{<identity>}", with a group "rl:<name>:{<group>}:<identity>" or, of the group's own,
+ * "rl:<name>:{<group>}"; texts are cut rather than the buffer overrun. */
 static struct slice put_key(const struct limiter_call *c, unsigned i, char *to)
 {
-    size_t who = c->identity.n < IDENTITY_BYTES ? c->identity.n : IDENTITY_BYTES;
-    size_t name = c->buckets[i].name.n, most = LIMITER_KEY_BYTES - 6 - IDENTITY_BYTES;
+    const struct limiter_bucket *b = &c->buckets[i];
     char *at = mempcpy(to, "rl:", 3);
 
-    at = mempcpy(at, c->buckets[i].name.p, name < most ? name : most);
+    at = put_cut(at, b->name, NAME_BYTES);
     at = mempcpy(at, ":{", 2);
-    at = who ? mempcpy(at, c->identity.p, who) : at;
+    at = put_cut(at, c->group.n ? c->group : c->identity, IDENTITY_BYTES);
     *at++ = '}';
+    if (c->group.n && !b->of_group) {
+        *at++ = ':';
+        at = put_cut(at, c->identity, IDENTITY_BYTES);
+    }
     return slice_of(to, (size_t)(at - to));
 }
 

@@ -4,10 +4,12 @@
  *
  * A call takes one token from each of its buckets, or from none when one of them is empty. Shared
  * buckets are kept under `rl:<name>:{<identity>}` and read and written by one Lua script on the
- * server's clock, so they are exact whoever asks; all keys of a caller have one hash tag. What else
- * is found under such a key counts as a full bucket and is overwritten. The process's own buckets
- * are kept in a table of at most LIMITER_MAX_LOCAL; when it is full the least recently used one
- * goes, which only helps whoever was quiet longest.
+ * server's clock, so they are exact whoever asks; all keys of a caller have one hash tag. A caller
+ * whose group has a bucket, which several callers share, is found under the group's tag with all of
+ * its own: `rl:<name>:{<group>}` and `rl:<name>:{<group>}:<identity>`. What else is found under
+ * such a key counts as a full bucket and is overwritten. The process's own buckets are kept in a
+ * table of at most LIMITER_MAX_LOCAL; when it is full the least recently used one goes, which only
+ * helps whoever was quiet longest.
  */
 #pragma once
 
@@ -17,13 +19,14 @@
 #include "gateway/core/op.h"
 #include "gateway/core/slice.h"
 
-#define LIMITER_MAX_BUCKETS 2u
+#define LIMITER_MAX_BUCKETS 3u
 #define LIMITER_MAX_LOCAL 65536u
-#define LIMITER_KEY_BYTES 256u
+#define LIMITER_KEY_BYTES 336u
 
 struct limiter_bucket {
     struct slice name; /* class, or route with a limit of its own: at most 160 bytes */
     struct bucket_rate rate;
+    bool of_group; /* of all callers of the group together */
 };
 
 /* How it came out: the bucket that decides is the one that refused, else the one with the least
@@ -34,9 +37,10 @@ struct limiter_verdict {
     struct bucket_state state;
 };
 
-/* One decision; embedded in the caller's object, zeroed, the first three set. */
+/* One decision; embedded in the caller's object, zeroed, the first four set. */
 struct limiter_call {
     struct slice identity; /* who: at most 80 bytes are looked at */
+    struct slice group;    /* likewise; empty unless one of the buckets is of a group */
     struct limiter_bucket buckets[LIMITER_MAX_BUCKETS];
     unsigned n;
     /* private */

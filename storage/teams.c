@@ -3,19 +3,21 @@
 
 #define COLUMNS                                                                                    \
     "t.id, t.name, to_json(t.models), coalesce(t.budget_nano_usd, -1), t.budget_period, "          \
-    "coalesce(t.tokens_per_minute, 0), "                                                           \
+    "coalesce(t.requests_per_minute, 0), coalesce(t.tokens_per_minute, 0), "                       \
     "to_char(t.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "                 \
     "(SELECT count(*) FROM users WHERE team_id = t.id)"
 #define VALUES_OF                                                                                  \
-    "ARRAY(SELECT json_array_elements_text($3::json)), $4::bigint, $5::text, $6::bigint"
+    "ARRAY(SELECT json_array_elements_text($3::json)), $4::bigint, $5::text, $6::integer, "        \
+    "$7::bigint"
 
 static const struct pg_stmt add = {
     "teams_add", "INSERT INTO teams AS t (id, name, models, budget_nano_usd, budget_period, "
-                 "tokens_per_minute) VALUES ($1, $2, " VALUES_OF ") RETURNING " COLUMNS ", 1"};
+                 "requests_per_minute, tokens_per_minute) VALUES ($1, $2, " VALUES_OF
+                 ") RETURNING " COLUMNS ", 1"};
 static const struct pg_stmt change = {
-    "teams_change",
-    "UPDATE teams AS t SET (name, models, budget_nano_usd, budget_period, "
-    "tokens_per_minute) = ROW($2, " VALUES_OF ") WHERE t.id = $1 RETURNING " COLUMNS ", 1"};
+    "teams_change", "UPDATE teams AS t SET (name, models, budget_nano_usd, budget_period, "
+                    "requests_per_minute, tokens_per_minute) = ROW($2, " VALUES_OF
+                    ") WHERE t.id = $1 RETURNING " COLUMNS ", 1"};
 static const struct pg_stmt page = {
     "teams_page",
     "SELECT " COLUMNS ", count(*) OVER () FROM teams t ORDER BY t.name LIMIT $1 OFFSET $2"};
@@ -41,12 +43,21 @@ bool team_read(const struct pg_rows *rows, unsigned row, struct team *ret)
         .models = pg_text(rows, row, 2),
         .budget_nano_usd = pg_int(rows, row, 3),
         .budget_period = pg_text(rows, row, 4),
-        .tokens_per_minute = pg_int(rows, row, 5),
-        .created_at = pg_text(rows, row, 6),
-        .members = pg_int(rows, row, 7),
-        .total = pg_int(rows, row, 8),
+        .requests_per_minute = pg_int(rows, row, 5),
+        .tokens_per_minute = pg_int(rows, row, 6),
+        .created_at = pg_text(rows, row, 7),
+        .members = pg_int(rows, row, 8),
+        .total = pg_int(rows, row, 9),
     };
     return true;
+}
+
+static void put_positive(struct pg_args *a, int64_t v)
+{
+    if (v > 0)
+        pg_arg_int(a, v);
+    else
+        pg_arg_null(a);
 }
 
 static void put(struct pg_args *a, const struct team_new *t)
@@ -59,10 +70,8 @@ static void put(struct pg_args *a, const struct team_new *t)
     else
         pg_arg_null(a);
     pg_arg_cstr(a, t->budget_period ? t->budget_period : "total");
-    if (t->tokens_per_minute > 0)
-        pg_arg_int(a, t->tokens_per_minute);
-    else
-        pg_arg_null(a);
+    put_positive(a, t->requests_per_minute);
+    put_positive(a, t->tokens_per_minute);
 }
 
 struct op *teams_add(const struct team_new *t, uint64_t deadline_us, pg_done done, void *arg)

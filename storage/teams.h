@@ -1,4 +1,4 @@
-/* teams.h - teams: whose members' keys share a budget and a list of models. */
+/* teams.h - teams: whose members' keys share a budget, rates and a list of models. */
 #pragma once
 
 #include "storage/pg.h"
@@ -7,7 +7,7 @@ struct team {
     struct slice id, name, models; /* models: a JSON array of patterns */
     int64_t budget_nano_usd;       /* -1 = none */
     struct slice budget_period;
-    int64_t tokens_per_minute; /* 0 = none */
+    int64_t requests_per_minute, tokens_per_minute; /* 0 = none */
     struct slice created_at;
     int64_t members;
     int64_t total; /* of a page */
@@ -18,7 +18,7 @@ struct team_new {
     struct slice id, name, models;
     int64_t budget_nano_usd; /* -1 = none */
     const char *budget_period;
-    int64_t tokens_per_minute;
+    int64_t requests_per_minute, tokens_per_minute; /* 0 = none */
 };
 /* GW_ECONFLICT when the name is taken. */
 struct op *teams_add(const struct team_new *t, uint64_t deadline_us, pg_done done, void *arg);

@@ -1,6 +1,6 @@
 /*
  * ratelimit.c - SPEC 4's limits: a token bucket for each class and caller, one for a key with a
- * rate of its own, and one for the instance.
+ * rate of its own, one for a team with one, and one for the instance.
  *
  *     run --Redis away, or an answer at once--> decide --tokens--> next row
  *       '--asked--> PARKED --verdict--> decide           '--none--> 429
@@ -105,25 +105,30 @@ static const struct ratelist_item *override_of(const struct request *req)
     return NULL;
 }
 
-/* What a key may ask in a minute, besides its class; 0 = as much as that lets through. */
-static int64_t own_rate(const struct request *req)
+/* What a key, and all of its team together, may ask in a minute besides the class. */
+static void add_own_buckets(const struct principal *p, struct limiter_call *c)
 {
-    const struct principal *p = req->principal;
+    int64_t key = p->kind == PRINCIPAL_KEY ? p->requests_per_minute : 0;
+    int64_t team = p->team_requests_per_minute;
 
-    return p && p->kind == PRINCIPAL_KEY ? p->requests_per_minute : 0;
+    if (key > 0)
+        c->buckets[c->n++] = (struct limiter_bucket){SLICE("key"), {key, key}, false};
+    if (team > 0) {
+        c->buckets[c->n++] = (struct limiter_bucket){SLICE("team"), {team, team}, true};
+        c->group = slice_cstr(p->team_id);
+    }
 }
 
 static void choose_buckets(const struct request *req, enum rate_class k, struct limiter_call *c)
 {
     const struct ratelist_item *own = override_of(req);
-    int64_t rate = own_rate(req);
 
     c->buckets[0] = class_bucket(req->conf, k);
     if (own)
-        c->buckets[0] = (struct limiter_bucket){own->route, own->rate};
-    if (rate > 0)
-        c->buckets[1] = (struct limiter_bucket){SLICE("key"), {rate, rate}};
-    c->n = rate > 0 ? 2 : 1;
+        c->buckets[0] = (struct limiter_bucket){own->route, own->rate, false};
+    c->n = 1;
+    if (req->principal)
+        add_own_buckets(req->principal, c);
 }
 
 /* --- who -------------------------------------------------------------------------------------- */

@@ -481,8 +481,10 @@ def test_an_export_holds_all_that_is_known_of_one(gw, postgres):
 
 def test_teams_bind_the_keys_of_their_members(gw):
     team = gw.post("/api/v1/admin/teams", {"name": "red", "models": ["openai/*"], "budget_usd": 0.25,
-                                           "budget_period": "day"})
+                                           "budget_period": "day", "requests_per_minute": 500,
+                                           "tokens_per_minute": 90000})
     assert team.status == 201 and team.json["budget_usd"] == 0.25
+    assert (team.json["requests_per_minute"], team.json["tokens_per_minute"]) == (500, 90000)
     assert gw.post("/api/v1/admin/teams", {"name": "red"}).status == 409
     path = "/api/v1/admin/teams/" + team.json["id"]
     add_user(gw, "anna", team="red")
@@ -493,6 +495,7 @@ def test_teams_bind_the_keys_of_their_members(gw):
     assert gw.get(path).json["members"] == 1
     changed = gw.request("PUT", path, {"name": "crimson", "models": ["anthropic/*"]})
     assert changed.status == 200 and changed.json["budget_usd"] is None
+    assert changed.json["requests_per_minute"] is changed.json["tokens_per_minute"] is None
     assert eventually(lambda: gw.chat("anthropic/claude-sonnet-4-5", headers=key).status == 200)
     assert gw.get("/api/v1/admin/teams").json["items"][0]["name"] == "crimson"
     assert gw.request("DELETE", path).status == 409  # the key would be without its limits

@@ -3,6 +3,7 @@ each process's own buckets while Redis is away (SPEC 4 and 6)."""
 
 import signal
 import threading
+import time
 
 import pytest
 from front import wait_until
@@ -67,6 +68,66 @@ def test_headers_come_from_the_bucket_that_decides(redis):
         assert refused.status == 429
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert refused.headers["x-ratelimit-remaining"] == "0"
+
+
+SECRET = "a-secret-of-the-tests-0123456789-abcdefgh"
+
+
+@pytest.fixture
+def team_of_three(redis, postgres):
+    """Two gateways of two workers, a team that may ask three times a minute, and two keys and a token of
+    its members."""
+    env = {"DATABASE_URL": postgres.url, "JWT_SECRET_KEY": SECRET}
+    with limited(redis, 1000, 2, env, classes__auth__burst=100) as blue, \
+            limited(redis, 1000, 2, env, classes__auth__burst=100) as green:
+        in_use(blue, 2)
+        in_use(green, 2)
+        team = blue.post("/api/v1/admin/teams", {"name": "red", "requests_per_minute": 3}).json
+        assert team["requests_per_minute"] == 3
+        who = []
+        for name in ("anna", "bob"):
+            assert blue.post("/api/v1/users", {"user_id": name, "password": "correct horse battery",
+                                               "team": "red"}).status == 201
+            key = blue.post("/api/v1/auth/api-keys", {"name": "k", "owner": name}).json["key"]
+            who.append({"Authorization": "Bearer " + key})
+        token = blue.post("/api/v1/auth/token", {"user_id": "bob", "password": "correct horse battery"}, headers={})
+        who.append({"Authorization": "Bearer " + token.json["access_token"]})
+        yield [blue, green], team["id"], who
+
+
+def test_keys_and_tokens_of_a_team_share_its_requests_a_minute(redis, team_of_three):
+    gateways, team, who = team_of_three
+    begun = time.monotonic()
+    counts = {}
+    for headers in who:
+        for status, n in ask_many(gateways, 32, headers).items():
+            counts[status] = counts.get(status, 0) + n
+    took = time.monotonic() - begun
+    assert set(counts) == {200, 429} and sum(counts.values()) == 96
+    assert 3 <= counts[200] <= 3 + took // 20  # one comes back in twenty seconds
+    refused = gateways[0].get(MODELS, headers=who[1])
+    while refused.status == 200:
+        refused = gateways[0].get(MODELS, headers=who[1])
+    assert refused.status == 429 and 1 <= int(refused.headers["retry-after"]) <= 20
+    assert refused.headers["ratelimit-policy"] == '"team";q=3;w=60'
+    assert (refused.headers["x-ratelimit-limit"], refused.headers["x-ratelimit-remaining"]) == ("3", "0")
+    assert gateways[0].get(MODELS).status == 200  # the master key is of no team
+    keys = [k for k in redis.keys("rl:*") if team in k]
+    assert "rl:team:{%s}" % team in keys and len(keys) > 1
+    assert all(k.split(":", 2)[2].startswith("{%s}" % team) for k in keys)  # of one script: they share a slot
+
+
+def test_a_teams_limit_changes_while_it_is_used(redis, team_of_three):
+    gateways, team, who = team_of_three
+    path = "/api/v1/admin/teams/" + team
+    assert 429 in ask_many(gateways, 16, who[0])
+    assert gateways[1].request("PUT", path, {"name": "red"}).status == 200
+    for gw in gateways:
+        wait_until(lambda: ask_many([gw], 16, who[0]) == {200: 16}, "the team to be without a limit")
+    assert gateways[1].request("PUT", path, {"name": "red", "requests_per_minute": 2}).status == 200
+    for gw in gateways:
+        wait_until(lambda: gw.get(MODELS, headers=who[1]).headers["ratelimit-policy"] == '"team";q=2;w=60',
+                   "the team to have a limit again")
 
 
 def test_tokens_come_back_on_the_servers_clock(redis):

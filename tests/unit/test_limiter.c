@@ -144,6 +144,32 @@ static void test_keys_of_a_caller_share_a_tag_and_carry_step_and_depth(void **st
     assert_null(c.op);
 }
 
+static struct limiter_call call_in_team(const char *who, int64_t class_burst, int64_t key_rate,
+                                        int64_t team_rate)
+{
+    struct limiter_call c = call_of(who, class_burst, key_rate);
+
+    c.group = SLICE("t-1");
+    c.buckets[c.n++] = (struct limiter_bucket){SLICE("team"), {team_rate, team_rate}, true};
+    return c;
+}
+
+/* SPEC 12: a cluster keeps all keys of one script in one place. */
+static void test_keys_of_a_team_share_its_tag(void **state)
+{
+    struct limiter_call c = call_in_team("key:pk-abc", 10, 600, 6000);
+
+    assert_true(begin(&c));
+    assert_string_equal(sent, "rl:ai:{t-1}:key:pk-abc\nrl:key:{t-1}:key:pk-abc\nrl:team:{t-1}\n"
+                              "60000000\n600000000\n100000\n60000000\n10000\n60000000\n");
+    SAY(1, 2, 0, 60000000, 42);
+    assert_true(got.refused);
+    assert_int_equal(got.which, 2);
+    assert_true(begin(&c));
+    SAY(0, 3, 1, 1, 1); /* there is no such bucket */
+    assert_true(is_local());
+}
+
 static void test_a_refusal_tells_which_and_for_how_long(void **state)
 {
     struct limiter_call c = call_of("a", 10, 600);
@@ -162,10 +188,12 @@ static void test_long_names_fit(void **state)
 
     memset(who, 'w', sizeof(who));
     memset(class, 'c', sizeof(class));
-    c.identity = slice_of(who, sizeof(who));
+    c.identity = c.group = slice_of(who, sizeof(who));
     c.buckets[0].name = slice_of(class, sizeof(class));
     assert_true(begin(&c));
     assert_true(strlen(sent) < LIMITER_KEY_BYTES + 40);
+    assert_int_equal(strcspn(sent, "{"), 3 + 169 + 1);
+    assert_int_equal(strspn(strchr(sent, '}') + 2, "w"), 80);
     limiter_cancel(&c);
     assert_true(cancelled);
     assert_null(c.op);
@@ -255,17 +283,50 @@ static void test_two_local_buckets_give_a_token_each_or_none(void **state)
     assert_true(v.state.retry_in_us > 30000000);
 }
 
+static void test_a_local_team_gives_its_tokens_to_all_its_members(void **state)
+{
+    struct limiter_call a = call_in_team("a", 9, 4, 3), b = call_in_team("b", 9, 4, 3);
+    struct limiter_call alone = call_of("a", 9, 4), other = a;
+    struct limiter_verdict v;
+
+    other.group = SLICE("t-2");
+    limiter_local(&a, &v);
+    assert_int_equal(v.which, 2);
+    assert_int_equal(v.state.remaining, 2);
+    limiter_local(&b, &v);
+    assert_int_equal(v.state.remaining, 1);
+    limiter_local(&b, &v);
+    assert_false(v.refused);
+    for (unsigned i = 0; i < 9; i++) { /* refusals take nothing of the members' own buckets */
+        limiter_local(&a, &v);
+        assert_true(v.refused);
+        assert_int_equal(v.which, 2);
+        assert_true(v.state.retry_in_us > 0 && v.state.retry_in_us <= 20000000);
+    }
+    a.n = b.n = 2;
+    limiter_local(&a, &v);
+    assert_int_equal(v.state.remaining, 2);
+    limiter_local(&b, &v);
+    assert_int_equal(v.state.remaining, 1);
+    limiter_local(&other, &v);
+    assert_false(v.refused);
+    limiter_local(&alone, &v);
+    assert_false(v.refused);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, enter, leave)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_keys_of_a_caller_share_a_tag_and_carry_step_and_depth),
+        CASE(test_keys_of_a_team_share_its_tag),
         CASE(test_a_refusal_tells_which_and_for_how_long),
         CASE(test_long_names_fit),
         CASE(test_no_answer_or_a_senseless_one_is_decided_here),
         CASE(test_nothing_is_asked_while_redis_is_away),
         CASE(test_two_local_buckets_give_a_token_each_or_none),
+        CASE(test_a_local_team_gives_its_tokens_to_all_its_members),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -341,6 +341,59 @@ static void test_a_key_that_may_more_than_its_class_is_limited_by_the_class(void
     assert_false(ask_as_key(1000, &policy));
 }
 
+static bool ask_in_team(enum principal_kind kind, const char *subject, int64_t own, int64_t team,
+                        char policy[128])
+{
+    struct principal p = {.kind = kind,
+                          .requests_per_minute = own,
+                          .team_requests_per_minute = team,
+                          .team_id = "4fca9c41-0000-4000-8000-000000000001"};
+    struct route route = route_of(RATE_AI);
+    struct request *req = request_of(&route);
+    bool next;
+
+    req->who.subject = slice_cstr(subject);
+    req->principal = &p;
+    next = passes(req);
+    snprintf(policy, 128, "%s", out_header(req, "RateLimit-Policy"));
+    assert_int_equal(atoi(out_header(req, "Retry-After")) > 0, !next);
+    req->principal = NULL;
+    drop(req);
+    return next;
+}
+
+static void test_keys_and_users_of_a_team_share_its_limit(void **state)
+{
+    char policy[128];
+
+    assert_true(ask_in_team(PRINCIPAL_KEY, "key:pk-1", 0, 3, policy));
+    assert_string_equal(policy, "\"team\";q=3;w=60");
+    assert_true(ask_in_team(PRINCIPAL_KEY, "key:pk-2", 5, 3, policy));
+    assert_true(ask_in_team(PRINCIPAL_USER, "user:ada", 0, 3, policy));
+    for (unsigned i = 0; i < 3; i++) {
+        assert_false(ask_in_team(PRINCIPAL_KEY, i ? "key:pk-1" : "key:pk-3", 0, 3, policy));
+        assert_string_equal(policy, "\"team\";q=3;w=60");
+    }
+    assert_int_equal(passed_of(20, RATE_AI, "key:pk-4", "1.1.1.1"), 10); /* of no team */
+}
+
+static void test_the_tighter_of_a_keys_and_its_teams_limit_is_told(void **state)
+{
+    char policy[128];
+
+    assert_true(ask_in_team(PRINCIPAL_KEY, "key:pk-1", 2, 4, policy));
+    assert_string_equal(policy, "\"key\";q=2;w=60");
+    assert_true(ask_in_team(PRINCIPAL_KEY, "key:pk-1", 2, 4, policy));
+    assert_false(ask_in_team(PRINCIPAL_KEY, "key:pk-1", 2, 4, policy));
+    assert_string_equal(policy, "\"key\";q=2;w=60");
+    /* the refusal has taken none of the team's */
+    assert_true(ask_in_team(PRINCIPAL_KEY, "key:pk-2", 9, 4, policy));
+    assert_string_equal(policy, "\"team\";q=4;w=60");
+    assert_true(ask_in_team(PRINCIPAL_KEY, "key:pk-2", 9, 4, policy));
+    assert_false(ask_in_team(PRINCIPAL_KEY, "key:pk-2", 9, 4, policy));
+    assert_string_equal(policy, "\"team\";q=4;w=60");
+}
+
 static unsigned passed_on(unsigned n, const struct route *route)
 {
     unsigned passed = 0;
@@ -395,6 +448,8 @@ int main(void)
         T(test_new_limits_count_from_the_next_request),
         T(test_a_key_has_its_own_limit_besides_its_class),
         T(test_a_key_that_may_more_than_its_class_is_limited_by_the_class),
+        T(test_keys_and_users_of_a_team_share_its_limit),
+        T(test_the_tighter_of_a_keys_and_its_teams_limit_is_told),
         T(test_a_listed_route_has_a_bucket_of_its_own_and_its_alias_the_same),
     };
 
