@@ -116,7 +116,7 @@ static bool keep_priced(struct admission *a)
         if (admit_is_priced(a->ask, r->targets[i].model))
             r->targets[n++] = r->targets[i];
     r->n_targets = n;
-    if (n == 0)
+    if (n == 0 && !a->ask->aside)
         admit_refuse_price(a->req, first);
     return n > 0;
 }
@@ -132,22 +132,32 @@ static void tell_left(struct request *req, struct budget_left left, int64_t give
                        llm_dollars(req->arena, sum > 0 ? sum : 0));
 }
 
+/* The client is told of what was decided, unless it is about a call it has not asked for. */
+static void tell_reserved(struct admission *a)
+{
+    struct budget_left left = budget_left(a->hold);
+
+    if (a->ask->aside)
+        return;
+    tell_left(a->req, left, 0);
+    if (left.tokens_per_minute)
+        admit_token_headers(a->req, left.tokens_per_minute, left.tokens);
+}
+
 static void on_reserved(enum gw_err err, struct budget_hold *hold, const struct budget_refusal *why,
                         void *arg)
 {
     struct admission *a = arg;
-    struct budget_left left = budget_left(hold);
 
     a->reserving = NULL;
     if (err) {
-        admit_refuse_budget(a->req, err, why, a->ask, &a->worst);
+        if (!a->ask->aside)
+            admit_refuse_budget(a->req, err, why, a->ask, &a->worst);
         a->done(NULL, a->arg);
         return;
     }
     a->hold = hold;
-    tell_left(a->req, left, 0);
-    if (left.tokens_per_minute)
-        admit_token_headers(a->req, left.tokens_per_minute, left.tokens);
+    tell_reserved(a);
     a->done(a, a->arg);
 }
 
@@ -165,7 +175,7 @@ static bool reserve(struct admission *a)
     ask.cost_nano_usd = a->worst.cost;
     ask.tokens = a->worst.tokens;
     a->reserving = budget_reserve(&ask, on_reserved, a);
-    if (!a->reserving)
+    if (!a->reserving && !a->ask->aside)
         request_fail(a->req, GW_ENOMEM, NULL);
     return a->reserving != NULL;
 }
@@ -233,7 +243,8 @@ void admit_release(struct admission *a)
 {
     if (!a->hold)
         return;
-    tell_left(a->req, budget_left(a->hold), a->worst.cost);
+    if (!a->ask->aside)
+        tell_left(a->req, budget_left(a->hold), a->worst.cost);
     budget_settle(a->hold, 0, 0);
     a->hold = NULL;
 }

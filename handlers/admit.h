@@ -29,6 +29,8 @@ struct admit_ask {
     int64_t choices;              /* answers asked for; 0 = one */
     const char *purpose;          /* "chat", "embeddings", "count" */
     bool stream;
+    bool aside; /* a call of our own besides the one the client asked for, and no loss when it is
+                   refused: nothing is answered then, and no header is set */
 };
 
 /* What a conversation asks for; one without turns is of a body that could not be read: then its
@@ -39,8 +41,8 @@ struct admit_ask admit_ask_chat(const struct convo *convo, struct slice body,
 /* The model list alone, before the cache is asked. False when the request has been answered. */
 bool admit_models(struct request *req, const struct admit_ask *ask);
 
-/* Reserves. done(a, arg) on the loop, never inside; NULL when the request has been answered. NULL
- * out of memory (not answered). After op_cancel() nothing is held. */
+/* Reserves. done(a, arg) on the loop, never inside; NULL when the request has been answered (or was
+ * refused aside). NULL out of memory (not answered). After op_cancel() nothing is held. */
 struct op *admit_begin(struct request *req, const struct admit_ask *ask,
                        void (*done)(struct admission *a, void *arg), void *arg);
 

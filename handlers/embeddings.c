@@ -6,7 +6,8 @@
  *                                           '--all are there--> end    '--refused--> end
  *     CALL --on_embed--> (answer kept) --on_end--> end
  *
- * Only the texts whose vectors are not cached (vectors.h) are asked for, and paid for.
+ * Only the texts whose vectors are not cached (vectors.h) are asked for, and paid for; 504 instead
+ * for a client that wants no other (only-if-cached).
  */
 #include "handlers/embeddings.h"
 
@@ -440,6 +441,15 @@ static void answer_cached(struct embed *e)
     embed_end(e, GW_OK);
 }
 
+static void refuse_uncached(struct embed *e)
+{
+    struct error_detail d = {.message = SLICE("Not all of these vectors are cached."),
+                             .status = 504};
+
+    request_fail(e->req, GW_EMISS, &d);
+    embed_end(e, GW_EMISS);
+}
+
 /* Everything that can be had here is there. */
 static void on_looked(void *arg)
 {
@@ -448,6 +458,10 @@ static void on_looked(void *arg)
     e->rest = vectors_rest(&e->vectors);
     if (!e->rest) {
         answer_cached(e);
+        return;
+    }
+    if (e->vectors.policy.only_cached) {
+        refuse_uncached(e);
         return;
     }
     request_set_header(e->req, "X-Cache", e->vectors.n ? SLICE("MISS") : SLICE("BYPASS"));
@@ -462,6 +476,7 @@ static void on_looked(void *arg)
 void embeddings_begin(struct request *req, const struct embed_form *form)
 {
     struct embed *e = arena_new(req->arena, struct embed);
+    struct reuse_policy policy = reuse_policy_of(req, true);
 
     if (!e) {
         request_fail(req, GW_ENOMEM, NULL);
@@ -472,7 +487,7 @@ void embeddings_begin(struct request *req, const struct embed_form *form)
     buf_init(&e->out, MAX_BODY_OUT);
     if (!embed_prepare(e))
         return;
-    if (vectors_look(&e->vectors, req, &e->ask, &e->route) != GW_OK) {
+    if (vectors_look(&e->vectors, req, &policy, &e->ask, &e->route) != GW_OK) {
         request_fail(req, GW_ENOMEM, NULL);
         return;
     }

@@ -1,8 +1,12 @@
 /*
  * meaning.c - see meaning.h.
  *
- *     LOOK (this process) --> FETCH (Redis) --> EMBED (a provider) --> search --> done
- *          '--the vector is there---------------------------------------^
+ *     LOOK (this process) --> FETCH (Redis) --> ADMIT (money) --> EMBED (a provider) --> search -->
+ * done
+ *          '--the vector is there-----------------^ '--none---------------------------------^
+ *
+ * The vector is paid for like any other: reserved, settled and booked once, also when the client
+ * leaves meanwhile. At most one operation is outstanding.
  */
 #include "handlers/meaning.h"
 
@@ -25,7 +29,8 @@ struct meaning {
     struct registry_route route;
     struct vectors vectors;
     struct admit_ask cost;
-    struct op *call;
+    struct admission *admission; /* NULL once it is settled */
+    struct op *admitting, *call;
     float *vector; /* freed with the arena */
     unsigned n;
     struct loop_deferred starting;
@@ -41,12 +46,27 @@ static struct slice question_of(const struct convo *c)
     return t->parts->text;
 }
 
+static void settle(struct meaning *m, enum gw_err err, const struct provider_call_info *info,
+                   const struct convo_usage *usage)
+{
+    struct admit_outcome out = {.err = err, .info = info, .usage = usage, .cache = "miss"};
+
+    admit_settle(m->chat->req, m->admission, &m->cost, &out);
+    m->admission = NULL;
+}
+
+/* The client has left, or its time is over. */
 static void cancel(struct op *op)
 {
     struct meaning *m = (struct meaning *)op;
+    enum gw_err err = m->chat->req->err;
 
     loop_undefer(&m->starting);
     vectors_cancel(&m->vectors);
+    op_cancel(&m->admitting);
+    if (m->call)
+        settle(m, err ? err : GW_EGONECLIENT, provider_call_info(m->call),
+               provider_call_usage(m->call));
     op_cancel(&m->call);
 }
 
@@ -110,38 +130,61 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
                    const struct convo_usage *usage, const struct dialect_error *vendor, void *arg)
 {
     struct meaning *m = arg;
-    struct admit_outcome out = {.err = err, .info = info, .usage = usage, .cache = "miss"};
 
     (void)vendor;
     m->call = NULL;
-    admit_settle(m->chat->req, NULL, &m->cost, &out);
+    settle(m, err, info, usage);
     search(m);
 }
 
 static const struct provider_sink sink = {
     .on_live = on_live, .on_embed = on_embed, .on_end = on_end};
 
-static void on_looked(void *arg)
+static bool start_call(struct meaning *m)
 {
-    struct meaning *m = arg;
     struct request *req = m->chat->req;
     struct provider_call_request call = {
         .arena = req->arena,
         .conf = req->conf,
         .route = m->route,
-        .embed = vectors_rest(&m->vectors),
+        .embed = &m->ask,
         .deadline_us = req->deadline_us,
         .request_id = req->id,
         .traceparent = req->traceparent,
         .max_attempts = 1,
     };
 
-    if (call.embed)
-        m->call = provider_call(&call, &sink, m);
-    if (m->call)
+    m->call = provider_call(&call, &sink, m);
+    return m->call != NULL;
+}
+
+/* Without money for a vector the exact cache is all there is: what the chat costs is its own
+ * matter. */
+static void on_admitted(struct admission *a, void *arg)
+{
+    struct meaning *m = arg;
+
+    m->admitting = NULL;
+    m->admission = a;
+    if (a && start_call(m))
         return;
-    (void)read_vector(m);
+    if (a)
+        admit_release(a);
+    m->admission = NULL;
     search(m);
+}
+
+static void on_looked(void *arg)
+{
+    struct meaning *m = arg;
+    bool missing = vectors_rest(&m->vectors) != NULL;
+
+    if (!missing)
+        (void)read_vector(m);
+    else if (!m->chat->policy.only_cached) /* a client that wants no call gets none */
+        m->admitting = admit_begin(m->chat->req, &m->cost, on_admitted, m);
+    if (!m->admitting)
+        search(m);
 }
 
 static void start(void *arg)
@@ -175,11 +218,13 @@ static bool prepare(struct meaning *m)
         .model = req->conf->cache_semantic_model, .inputs = text, .n_inputs = 1};
     m->cost = (struct admit_ask){.asked_model = m->ask.model,
                                  .route = &m->route,
+                                 .input_tokens = m->question.n / 3 + 2,
                                  .likely_input_tokens = m->question.n / 4 + 1,
-                                 .purpose = "embeddings"};
+                                 .purpose = "embeddings",
+                                 .aside = true};
     return registry_resolve(llm_registry(req), req->arena, m->ask.model, &m->route, &why) ==
                GW_OK &&
-           vectors_look(&m->vectors, req, &m->ask, &m->route) == GW_OK;
+           vectors_look(&m->vectors, req, &m->chat->policy, &m->ask, &m->route) == GW_OK;
 }
 
 struct op *meaning_look(struct chat *c,

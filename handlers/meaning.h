@@ -4,7 +4,8 @@
  *     look --(vector of the question: cached, or made by conf's semantic.model)--> found or not
  *
  * Only a conversation whose last turn is one text is looked for. Whatever goes wrong on the way is
- * "not found". What the vector cost is a row of the ledger.
+ * "not found", and so is a budget or a rate that has nothing left for the vector. What it cost is
+ * booked like any call, and has a row of the ledger.
  */
 #pragma once
 

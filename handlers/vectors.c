@@ -3,7 +3,6 @@
 #include "handlers/vectors.h"
 
 #include "gateway/core/canonical.h"
-#include "handlers/reuse.h"
 #include "storage/cache.h"
 
 #define KEY_VERSION SLICE("vector 1")
@@ -60,15 +59,15 @@ static void put(struct vectors *v, unsigned i, const struct blob *b)
     v->n_got++;
 }
 
-enum gw_err vectors_look(struct vectors *v, struct request *req,
+enum gw_err vectors_look(struct vectors *v, struct request *req, const struct reuse_policy *policy,
                          const struct dialect_embed_request *ask,
                          const struct registry_route *route)
 {
-    struct reuse_policy p = reuse_policy_of(req, true);
+    const struct reuse_policy *p = &v->policy;
     enum gw_err err = GW_OK;
 
-    *v = (struct vectors){.req = req, .ask = ask};
-    if (ask->n_inputs == 0 || !p.keep)
+    *v = (struct vectors){.req = req, .ask = ask, .policy = *policy};
+    if (ask->n_inputs == 0 || !p->keep)
         return GW_OK;
     v->got = arena_array(req->arena, struct dialect_embedding, ask->n_inputs);
     v->cached = arena_array(req->arena, bool, ask->n_inputs);
@@ -80,7 +79,7 @@ enum gw_err vectors_look(struct vectors *v, struct request *req,
         struct blob *b;
 
         err = key_of(req, ask, route, ask->inputs[i], &v->keys[i]);
-        b = !err && p.look ? cache_look(CACHE_EMBEDDING, &v->keys[i], p.max_age_us) : NULL;
+        b = !err && p->look ? cache_look(CACHE_EMBEDDING, &v->keys[i], p->max_age_us) : NULL;
         if (b)
             put(v, i, b);
     }
@@ -104,9 +103,8 @@ static void on_fetched(struct blob *b, void *arg)
 bool vectors_fetch(struct vectors *v, void (*done)(void *arg), void *arg)
 {
     unsigned n = 0, wanted = v->n - v->n_got;
-    struct reuse_policy p = reuse_policy_of(v->req, true);
 
-    if (!p.look || wanted == 0 || wanted > MAX_FETCHES)
+    if (!v->policy.look || wanted == 0 || wanted > MAX_FETCHES)
         return false;
     v->fetches = arena_array(v->req->arena, struct vectors_fetch, wanted);
     if (!v->fetches)
@@ -119,7 +117,7 @@ bool vectors_fetch(struct vectors *v, void (*done)(void *arg), void *arg)
         if (v->got[i].value.p)
             continue;
         *f = (struct vectors_fetch){.owner = v, .i = i};
-        f->op = cache_fetch(CACHE_EMBEDDING, &v->keys[i], p.max_age_us, on_fetched, f);
+        f->op = cache_fetch(CACHE_EMBEDDING, &v->keys[i], v->policy.max_age_us, on_fetched, f);
         v->outstanding += f->op != NULL;
         n++;
     }

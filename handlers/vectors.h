@@ -8,6 +8,7 @@
 #pragma once
 
 #include "gateway/http/request.h"
+#include "handlers/reuse.h"
 #include "providers/dialect.h"
 #include "providers/registry.h"
 #include "storage/lru.h"
@@ -15,6 +16,7 @@
 struct vectors {
     struct request *req;
     const struct dialect_embed_request *ask;
+    struct reuse_policy policy;
     struct dialect_embedding *got; /* one for each input; value.p == NULL: not there */
     bool *cached;                  /* which came from the cache */
     struct lru_key *keys;
@@ -29,10 +31,9 @@ struct vectors {
 };
 
 /* Takes what this process has. `ask` and `route` must outlive it; all memory is the request's.
- * Without texts (token numbers), or when the client says no-store or no-cache, nothing is looked
- * for. GW_ENOMEM.
+ * Without texts (token numbers), or when `policy` says so, nothing is looked for. GW_ENOMEM.
  */
-enum gw_err vectors_look(struct vectors *v, struct request *req,
+enum gw_err vectors_look(struct vectors *v, struct request *req, const struct reuse_policy *policy,
                          const struct dialect_embed_request *ask,
                          const struct registry_route *route);
 

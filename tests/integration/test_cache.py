@@ -342,6 +342,42 @@ def test_a_vector_may_be_asked_for_anew(gateway, standin):
     assert calls(standin) == 3
 
 
+def only_cached(gateway, path, body):
+    return gateway.post(path, body, headers={**AUTH, "Cache-Control": "only-if-cached"})
+
+
+GOOGLE_EMBED = "/v1beta/models/openai/text-embedding-3-small"
+
+
+@pytest.mark.parametrize("path,body,one", [
+    ("/v1/embeddings", {"model": "openai/text-embedding-3-small", "input": ["u1", "u2"]},
+     {"model": "openai/text-embedding-3-small", "input": ["u1"]}),
+    ("/api/v1/embeddings", {"model": "openai/text-embedding-3-small", "input": ["v1", "v2"]},
+     {"model": "openai/text-embedding-3-small", "input": ["v1"]}),
+    (GOOGLE_EMBED + ":batchEmbedContents", {"requests": [{"content": {"parts": [{"text": t}]}} for t in ("w1", "w2")]},
+     {"requests": [{"content": {"parts": [{"text": "w1"}]}}]}),
+])
+def test_vectors_that_are_not_all_cached_are_504_for_who_wants_no_others(gateway, standin, path, body, one):
+    refused = only_cached(gateway, path, body)
+    assert refused.status == 504 and calls(standin) == 0
+    assert gateway.post(path, one).status == 200
+    assert only_cached(gateway, path, body).status == 504  # one of the two is there
+    assert calls(standin) == 1
+    assert gateway.post(path, body).status == 200
+    kept = only_cached(gateway, path, body)
+    assert (kept.status, kept.headers["x-cache"]) == (200, "HIT") and calls(standin) == 2
+
+
+def test_only_cached_vectors_say_why_not(gateway, standin):
+    body = {"model": "openai/text-embedding-3-small", "input": "nobody has asked for this"}
+    error = only_cached(gateway, "/v1/embeddings", body).json["error"]
+    assert error["code"] == "miss" and "cached" in error["message"]
+    for control in ("only-if-cached, no-store", "only-if-cached, no-cache", "only-if-cached, max-age=0"):
+        assert gateway.post("/v1/embeddings", body, headers={**AUTH, "Cache-Control": control}).status == 504
+    assert only_cached(gateway, "/v1/embeddings", {**body, "input": [1, 2, 3]}).status == 504  # tokens are not kept
+    assert calls(standin) == 0
+
+
 # --- questions that mean the same ------------------------------------------------------------------
 
 SEMANTIC = {"cache.yaml": {"response.mode": "all", "semantic.enabled": "true",
