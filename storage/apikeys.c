@@ -9,12 +9,14 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
-#define STAMP(column) "to_char(" column " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+/* clang-format off */
 #define COLUMNS                                                                                    \
     "k.id, k.owner_id, (SELECT user_id FROM users WHERE id = k.owner_id), k.team_id, k.name, "     \
     "k.prefix, to_json(k.scopes), to_json(k.models), k.requests_per_minute, k.tokens_per_minute, " \
-    "coalesce(k.budget_nano_usd, -1), k.budget_period, " STAMP("k.expires_at") ", " STAMP(         \
-        "k.last_used_at") ", " STAMP("k.revoked_at") ", " STAMP("k.created_at")
+    "coalesce(k.budget_nano_usd, -1), k.budget_period, "                                           \
+    PG_TIME("k.expires_at") ", " PG_TIME("k.last_used_at") ", " PG_TIME("k.revoked_at") ", "       \
+    PG_TIME("k.created_at")
+/* clang-format on */
 
 static const struct pg_stmt add = {
     "apikeys_add",
@@ -75,14 +77,6 @@ bool apikey_read(const struct pg_rows *rows, unsigned row, struct apikey *ret)
     return true;
 }
 
-static void arg_positive(struct pg_args *a, int64_t v)
-{
-    if (v > 0)
-        pg_arg_int(a, v);
-    else
-        pg_arg_null(a);
-}
-
 struct op *apikeys_add(const struct apikey_new *k, uint64_t deadline_us, pg_done done, void *arg)
 {
     struct pg_args a = {0};
@@ -95,14 +89,11 @@ struct op *apikeys_add(const struct apikey_new *k, uint64_t deadline_us, pg_done
     pg_arg_cstr(&a, k->secret->sha256_hex);
     pg_arg_text(&a, k->scopes.n ? k->scopes : SLICE("[]"));
     pg_arg_text(&a, k->models.n ? k->models : SLICE("[]"));
-    arg_positive(&a, k->requests_per_minute);
-    arg_positive(&a, k->tokens_per_minute);
-    if (k->budget_nano_usd >= 0)
-        pg_arg_int(&a, k->budget_nano_usd);
-    else
-        pg_arg_null(&a);
+    pg_arg_int_if(&a, k->requests_per_minute > 0, k->requests_per_minute);
+    pg_arg_int_if(&a, k->tokens_per_minute > 0, k->tokens_per_minute);
+    pg_arg_int_if(&a, k->budget_nano_usd >= 0, k->budget_nano_usd);
     pg_arg_cstr(&a, k->budget_period ? k->budget_period : "total");
-    arg_positive(&a, k->expires_in_s);
+    pg_arg_int_if(&a, k->expires_in_s > 0, k->expires_in_s);
     return pg_query(PG_WRITE, &add, &a, deadline_us, done, arg);
 }
 

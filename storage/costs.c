@@ -70,20 +70,15 @@ bool costs_group_find(struct slice name, enum costs_group *ret)
     return false;
 }
 
-static void put_text(struct pg_args *args, struct slice text)
-{
-    pg_arg_text(args, text.n ? text : SLICE_NONE);
-}
-
 struct op *costs_read(const struct costs_filter *f, enum costs_group group, int64_t limit,
                       uint64_t deadline_us, pg_done done, void *arg)
 {
     struct pg_args args = {0};
 
-    put_text(&args, f->from);
-    put_text(&args, f->to);
-    put_text(&args, f->key_id);
-    put_text(&args, f->owner_id);
+    pg_arg_or_null(&args, f->from);
+    pg_arg_or_null(&args, f->to);
+    pg_arg_or_null(&args, f->key_id);
+    pg_arg_or_null(&args, f->owner_id);
     pg_arg_bool(&args, f->nobodys);
     pg_arg_int(&args, limit);
     return pg_query(PG_READ, groups[group].stmt, &args, deadline_us, done, arg);

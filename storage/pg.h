@@ -29,6 +29,9 @@
  * writes go. */
 enum pg_role { PG_WRITE, PG_READ };
 
+/* In SQL: a timestamp as RFC 3339 in UTC. */
+#define PG_TIME(column) "to_char(" column " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+
 /* A statement. Static; `name` is the `operation` label of the metrics. */
 struct pg_stmt {
     const char *name, *sql;
@@ -48,7 +51,8 @@ void pg_arg_cstr(struct pg_args *a, const char *text);  /* NULL and "" give NULL
 void pg_arg_int(struct pg_args *a, int64_t v);
 void pg_arg_bool(struct pg_args *a, bool v);
 void pg_arg_null(struct pg_args *a);
-void pg_arg_or_null(struct pg_args *a, struct slice text); /* empty gives NULL */
+void pg_arg_or_null(struct pg_args *a, struct slice text);    /* empty gives NULL */
+void pg_arg_int_if(struct pg_args *a, bool given, int64_t v); /* not given: NULL */
 
 /* A result; valid inside done() only. All readers accept NULL. */
 struct pg_rows;

@@ -49,6 +49,14 @@ void pg_arg_or_null(struct pg_args *a, struct slice text)
     add(a, text.n ? text : SLICE_NONE);
 }
 
+void pg_arg_int_if(struct pg_args *a, bool given, int64_t v)
+{
+    if (given)
+        pg_arg_int(a, v);
+    else
+        pg_arg_null(a);
+}
+
 /* The number is looked up here and not pointed to, so that a struct pg_args may be copied. */
 struct slice pg_arg_get(const struct pg_args *a, unsigned i)
 {

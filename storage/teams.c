@@ -1,11 +1,12 @@
 /* teams.c - see teams.h. */
 #include "storage/teams.h"
 
+/* clang-format off */
 #define COLUMNS                                                                                    \
     "t.id, t.name, to_json(t.models), coalesce(t.budget_nano_usd, -1), t.budget_period, "          \
     "coalesce(t.requests_per_minute, 0), coalesce(t.tokens_per_minute, 0), "                       \
-    "to_char(t.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "                 \
-    "(SELECT count(*) FROM users WHERE team_id = t.id)"
+    PG_TIME("t.created_at") ", (SELECT count(*) FROM users WHERE team_id = t.id)"
+/* clang-format on */
 #define VALUES_OF                                                                                  \
     "ARRAY(SELECT json_array_elements_text($3::json)), $4::bigint, $5::text, $6::integer, "        \
     "$7::bigint"
@@ -52,26 +53,15 @@ bool team_read(const struct pg_rows *rows, unsigned row, struct team *ret)
     return true;
 }
 
-static void put_positive(struct pg_args *a, int64_t v)
-{
-    if (v > 0)
-        pg_arg_int(a, v);
-    else
-        pg_arg_null(a);
-}
-
 static void put(struct pg_args *a, const struct team_new *t)
 {
     pg_arg_text(a, t->id);
     pg_arg_text(a, t->name);
     pg_arg_text(a, t->models.n ? t->models : SLICE("[]"));
-    if (t->budget_nano_usd >= 0)
-        pg_arg_int(a, t->budget_nano_usd);
-    else
-        pg_arg_null(a);
+    pg_arg_int_if(a, t->budget_nano_usd >= 0, t->budget_nano_usd);
     pg_arg_cstr(a, t->budget_period ? t->budget_period : "total");
-    put_positive(a, t->requests_per_minute);
-    put_positive(a, t->tokens_per_minute);
+    pg_arg_int_if(a, t->requests_per_minute > 0, t->requests_per_minute);
+    pg_arg_int_if(a, t->tokens_per_minute > 0, t->tokens_per_minute);
 }
 
 struct op *teams_add(const struct team_new *t, uint64_t deadline_us, pg_done done, void *arg)

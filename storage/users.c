@@ -1,13 +1,13 @@
 /* users.c - see users.h. */
 #include "storage/users.h"
 
+/* clang-format off */
 #define COLUMNS                                                                                    \
     "u.id, u.user_id, u.email, u.role, u.team_id, (SELECT name FROM teams WHERE id = u.team_id), " \
-    "to_char(u.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "                 \
-    "to_char(u.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "                 \
-    "CASE WHEN u.locked_until > now() THEN to_char(u.locked_until AT TIME ZONE 'UTC', "            \
-    "'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') END, u.password_hash, u.disabled, "                         \
-    "coalesce(u.locked_until > now(), false), u.failed_logins, u.xmin"
+    PG_TIME("u.created_at") ", " PG_TIME("u.updated_at") ", "                                      \
+    "CASE WHEN u.locked_until > now() THEN " PG_TIME("u.locked_until") " END, u.password_hash, "   \
+    "u.disabled, coalesce(u.locked_until > now(), false), u.failed_logins, u.xmin"
+/* clang-format on */
 
 /* Nobody may take away the last one who can administrate. The rows are locked in one order, so two
  * who try at once wait for each other. */
