@@ -21,3 +21,6 @@ extern const struct form admin_level_form;
  * `detail` a JSON object without secrets, or empty. */
 void admin_audit(const struct request *req, const char *action, struct slice target,
                  const char *outcome, struct slice detail);
+
+/* The same of a change of users, teams or keys that has been made: the workers look again, too. */
+void admin_changed(const struct request *req, const char *action, struct slice target);

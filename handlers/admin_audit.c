@@ -1,6 +1,7 @@
 /* admin_audit.c - see admin.h. */
 #include "handlers/admin.h"
 #include "storage/audit.h"
+#include "storage/keyring.h"
 
 void admin_audit(const struct request *req, const char *action, struct slice target,
                  const char *outcome, struct slice detail)
@@ -16,4 +17,10 @@ void admin_audit(const struct request *req, const char *action, struct slice tar
     };
 
     audit_write(&req->log, &e);
+}
+
+void admin_changed(const struct request *req, const char *action, struct slice target)
+{
+    keyring_changed();
+    admin_audit(req, action, target, "ok", SLICE_NONE);
 }

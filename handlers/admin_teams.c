@@ -3,57 +3,25 @@
 #include "handlers/admin_teams.h"
 
 #include "gateway/core/rng.h"
-#include "gateway/http/form.h"
 #include "handlers/admin.h"
+#include "handlers/limits.h"
 #include "handlers/query.h"
-#include "storage/keyring.h"
 #include "storage/teams.h"
 
 struct team_asked {
-    struct slice name, period;
-    struct form_list models;
-    int64_t budget_nano_usd, rpm, tpm;
+    struct slice name;
+    struct limits_asked limits;
 };
 
 static const struct form_field fields[] = {
-    {.name = "name",
-     .type = FORM_STRING,
-     .at = offsetof(struct team_asked, name),
-     .required = true,
-     .class = FORM_IDENTIFIER,
-     .min = 1,
-     .max = 64},
-    {.name = "models",
-     .type = FORM_STRINGS,
-     .at = offsetof(struct team_asked, models),
-     .class = FORM_MODEL,
-     .max = 100},
-    {.name = "budget_usd",
-     .type = FORM_DECIMAL,
-     .at = offsetof(struct team_asked, budget_nano_usd),
-     .min = 0,
-     .max = 1000000000},
-    {.name = "budget_period",
-     .type = FORM_STRING,
-     .at = offsetof(struct team_asked, period),
-     .class = FORM_IDENTIFIER,
-     .words = "total day week month"},
-    {.name = "requests_per_minute",
-     .type = FORM_INT,
-     .at = offsetof(struct team_asked, rpm),
-     .min = 1,
-     .max = 1000000000},
-    {.name = "tokens_per_minute",
-     .type = FORM_INT,
-     .at = offsetof(struct team_asked, tpm),
-     .min = 1,
-     .max = 1000000000000},
+    {"name", FORM_STRING, offsetof(struct team_asked, name), true, .class = FORM_IDENTIFIER,
+     .min = 1, .max = 64},
+    LIMITS_ROWS(struct team_asked, limits),
 };
 const struct form admin_teams_form = FORM_OF(struct team_asked, fields);
 
-static void put_team(struct json_writer *w, const struct team *t)
+static void put_members(struct json_writer *w, const struct team *t)
 {
-    json_obj(w);
     json_kv_str(w, "id", t->id);
     json_kv_str(w, "name", t->name);
     json_kv_raw(w, "models", t->models);
@@ -63,27 +31,20 @@ static void put_team(struct json_writer *w, const struct team *t)
     query_put_count(w, "tokens_per_minute", t->tokens_per_minute);
     json_kv_int(w, "members", t->members);
     json_kv_str(w, "created_at", t->created_at);
-    json_obj_end(w);
 }
 
-static void reply_team(struct query *q, int status, const struct pg_rows *rows)
+static void reply_team(struct query *q, int status, const struct team *t)
 {
     struct json_writer w;
-    struct team t;
     struct buf out;
 
-    if (!team_read(rows, 0, &t)) {
-        query_refuse(q, GW_ENOTFOUND, SLICE("There is no such team."));
-        return;
-    }
-    buf_init(&out, QUERY_MAX_OUT);
-    json_writer_init(&w, &out);
-    put_team(&w, &t);
+    query_object(&w, &out);
+    put_members(&w, t);
+    json_obj_end(&w);
     query_reply(q, status, &out);
 }
 
-/* --- create and replace ------------------------------------------------------------------------
- */
+/* --- create and replace ----------------------------------------------------------------------- */
 
 struct edit {
     struct query q;
@@ -95,36 +56,28 @@ struct edit {
 static void on_stored(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct edit *e = arg;
+    struct team t;
 
-    query_over(&e->q);
-    if (err == GW_ECONFLICT) {
-        query_refuse(&e->q, err, SLICE("There is a team of that name already."));
+    if (!query_good_or(&e->q, err, GW_ECONFLICT, SLICE("There is a team of that name already.")) ||
+        !query_found(&e->q, team_read(rows, 0, &t), "team"))
         return;
-    }
-    if (err) {
-        query_fail(&e->q, err);
-        return;
-    }
-    if (pg_count(rows)) {
-        keyring_changed();
-        admin_audit(e->q.req, e->creates ? "team.create" : "team.change", e->in.name, "ok",
-                    SLICE_NONE);
-    }
-    reply_team(&e->q, e->creates ? 201 : 200, rows);
+    admin_changed(e->q.req, e->creates ? "team.create" : "team.change", e->in.name);
+    reply_team(&e->q, e->creates ? 201 : 200, &t);
 }
 
 static void store(struct edit *e)
 {
     struct arena *a = e->q.req->arena;
     uint64_t deadline_us = e->q.req->deadline_us;
+    const struct limits_asked *limits = &e->in.limits;
     struct team_new t = {
         .id = slice_cstr(e->id),
         .name = e->in.name,
-        .models = query_strings(a, &e->in.models),
-        .budget_nano_usd = e->in.budget_nano_usd,
-        .budget_period = arena_cstr(a, e->in.period),
-        .requests_per_minute = e->in.rpm,
-        .tokens_per_minute = e->in.tpm,
+        .models = query_strings(a, &limits->models),
+        .budget_nano_usd = limits->budget_nano_usd,
+        .budget_period = arena_cstr(a, limits->budget_period),
+        .requests_per_minute = limits->requests_per_minute,
+        .tokens_per_minute = limits->tokens_per_minute,
     };
 
     if (!t.models.p || !t.budget_period)
@@ -137,7 +90,7 @@ static void store(struct edit *e)
 /* `id` empty: a new one. */
 static void edit(struct request *req, struct slice id)
 {
-    struct team_asked in = {.period = SLICE("total"), .budget_nano_usd = -1};
+    struct team_asked in = {.limits = LIMITS_NONE};
     struct edit *e;
 
     if (!form_read(req, &in, NULL))
@@ -154,15 +107,6 @@ static void edit(struct request *req, struct slice id)
     store(e);
 }
 
-/* Answers when the path's id is none. */
-static bool is_id(struct request *req)
-{
-    if (query_is_uuid(req->params[0]))
-        return true;
-    query_deny(req, GW_ENOTFOUND, SLICE("There is no such team."));
-    return false;
-}
-
 void admin_teams_create(struct request *req)
 {
     edit(req, SLICE_NONE);
@@ -170,95 +114,70 @@ void admin_teams_create(struct request *req)
 
 void admin_teams_put(struct request *req)
 {
-    if (is_id(req))
+    if (query_id(req, "team"))
         edit(req, req->params[0]);
 }
 
-/* --- list, get, remove -------------------------------------------------------------------------
- */
+/* --- list, get, remove ------------------------------------------------------------------------ */
 
-struct listing {
-    struct query q;
-    struct page page;
-};
-
-static void on_page(enum gw_err err, const struct pg_rows *rows, void *arg)
+static int64_t put_row(struct json_writer *w, const struct pg_rows *rows, unsigned row)
 {
-    struct listing *l = arg;
-    struct team t = {.total = 0};
-    struct json_writer w;
-    struct buf out;
+    struct team t;
 
-    if (!query_good(&l->q, err))
-        return;
-    buf_init(&out, QUERY_MAX_OUT);
-    page_begin(&w, &out);
-    for (unsigned i = 0; team_read(rows, i, &t); i++)
-        put_team(&w, &t);
-    query_page(&l->q, &l->page, t.total, &w);
+    team_read(rows, row, &t);
+    put_members(w, &t);
+    return t.total;
 }
 
 void admin_teams_list(struct request *req)
 {
-    struct listing *l;
-    struct page page;
-
-    if (!page_read(req, &page))
-        return;
-    l = query_new(req, struct listing);
-    if (!l)
-        return;
-    l->page = page;
-    query_wait(&l->q, teams_page(page.per_page, page.offset, req->deadline_us, on_page, l));
+    query_list(req, teams_page, put_row);
 }
 
 static void on_one(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct query *q = arg;
+    struct team t;
 
-    if (query_good(q, err))
-        reply_team(q, 200, rows);
+    if (query_good(q, err) && query_found(q, team_read(rows, 0, &t), "team"))
+        reply_team(q, 200, &t);
 }
 
 void admin_teams_get(struct request *req)
 {
-    struct query *q = is_id(req) ? query_new(req, struct query) : NULL;
+    struct query *q = query_of_id(req, "team");
 
     if (q)
         query_wait(q, teams_by_id(req->params[0], req->deadline_us, on_one, q));
 }
 
 /* A team is not taken away from keys that are valid: they would be without its limits. */
-static void on_why(enum gw_err err, const struct pg_rows *rows, void *arg)
+static void on_why_there(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct query *q = arg;
 
-    if (!query_good(q, err))
-        return;
-    if (pg_count(rows))
+    if (query_good(q, err) && query_found(q, pg_count(rows), "team"))
         query_refuse(q, GW_ECONFLICT, SLICE("The team has keys that are valid."));
-    else
-        query_refuse(q, GW_ENOTFOUND, SLICE("There is no such team."));
 }
 
 static void on_removed(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct query *q = arg;
+    struct request *req = q->req;
 
     if (!query_good(q, err))
         return;
     if (pg_count(rows) == 0) {
-        query_wait(q, teams_by_id(q->req->params[0], q->req->deadline_us, on_why, q));
+        query_wait(q, teams_by_id(req->params[0], req->deadline_us, on_why_there, q));
         return;
     }
-    keyring_changed();
-    admin_audit(q->req, "team.remove", q->req->params[0], "ok", SLICE_NONE);
+    admin_changed(req, "team.remove", req->params[0]);
     query_none(q);
 }
 
 void admin_teams_remove(struct request *req)
 {
-    struct query *q = is_id(req) ? query_new(req, struct query) : NULL;
+    struct query *q = query_of_id(req, "team");
 
     if (q)
         query_wait(q, teams_remove(req->params[0], req->deadline_us, on_removed, q));

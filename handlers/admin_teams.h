@@ -1,4 +1,4 @@
-/* admin_teams.h - teams, and the audit record, for administrators. */
+/* admin_teams.h - teams, for administrators. */
 #pragma once
 
 #include "gateway/http/request.h"

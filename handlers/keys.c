@@ -11,12 +11,12 @@
 #include "handlers/keys.h"
 
 #include "gateway/core/rng.h"
-#include "gateway/http/form.h"
 #include "handlers/admin.h"
+#include "handlers/limits.h"
 #include "handlers/query.h"
 #include "handlers/tokens.h"
 #include "storage/apikeys.h"
-#include "storage/keyring.h"
+#include "storage/principal.h"
 #include "storage/teams.h"
 #include "storage/users.h"
 
@@ -26,7 +26,7 @@
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-void keys_put(struct json_writer *w, const struct apikey *k)
+static void put_key(struct json_writer *w, const struct apikey *k)
 {
     json_kv_str(w, "id", k->id);
     json_kv_str(w, "prefix", k->prefix);
@@ -45,70 +45,41 @@ void keys_put(struct json_writer *w, const struct apikey *k)
     json_kv_str(w, "created_at", k->created_at);
 }
 
+int64_t keys_put_row(struct json_writer *w, const struct pg_rows *rows, unsigned row)
+{
+    struct apikey k;
+
+    apikey_read(rows, row, &k);
+    put_key(w, &k);
+    return k.total;
+}
+
+/* Whose keys are meant: true when `asked` is nobody else than the caller. */
+static bool is_self(const struct request *req, struct slice asked)
+{
+    return query_owner(req).n && (!asked.n || slice_is(asked, req->principal->user_id));
+}
+
 /* --- create ----------------------------------------------------------------------------------- */
 
 struct key_asked {
-    struct slice name, owner, team, period;
-    struct form_list scopes, models;
-    int64_t rpm, tpm, budget_nano_usd, days;
+    struct slice name, owner, team;
+    struct form_list scopes;
+    struct limits_asked limits;
+    int64_t days;
 };
 
 static const struct form_field create_fields[] = {
-    {.name = "name",
-     .type = FORM_STRING,
-     .at = offsetof(struct key_asked, name),
-     .required = true,
-     .class = FORM_LINE,
-     .min = 1,
+    {"name", FORM_STRING, offsetof(struct key_asked, name), true, .class = FORM_LINE, .min = 1,
      .max = 100},
-    {.name = "owner",
-     .type = FORM_STRING,
-     .at = offsetof(struct key_asked, owner),
-     .class = FORM_IDENTIFIER,
-     .min = 1,
+    {"owner", FORM_STRING, offsetof(struct key_asked, owner), .class = FORM_IDENTIFIER, .min = 1,
      .max = 64},
-    {.name = "team",
-     .type = FORM_STRING,
-     .at = offsetof(struct key_asked, team),
-     .class = FORM_IDENTIFIER,
-     .min = 1,
+    {"team", FORM_STRING, offsetof(struct key_asked, team), .class = FORM_IDENTIFIER, .min = 1,
      .max = 64},
-    {.name = "scopes",
-     .type = FORM_STRINGS,
-     .at = offsetof(struct key_asked, scopes),
-     .class = FORM_IDENTIFIER,
-     .max = 8,
+    {"scopes", FORM_STRINGS, offsetof(struct key_asked, scopes), .class = FORM_IDENTIFIER, .max = 8,
      .words = "chat embeddings read write admin"},
-    {.name = "models",
-     .type = FORM_STRINGS,
-     .at = offsetof(struct key_asked, models),
-     .class = FORM_MODEL,
-     .max = 100},
-    {.name = "requests_per_minute",
-     .type = FORM_INT,
-     .at = offsetof(struct key_asked, rpm),
-     .min = 1,
-     .max = 1000000000},
-    {.name = "tokens_per_minute",
-     .type = FORM_INT,
-     .at = offsetof(struct key_asked, tpm),
-     .min = 1,
-     .max = 1000000000000},
-    {.name = "budget_usd",
-     .type = FORM_DECIMAL,
-     .at = offsetof(struct key_asked, budget_nano_usd),
-     .min = 0,
-     .max = 1000000000},
-    {.name = "budget_period",
-     .type = FORM_STRING,
-     .at = offsetof(struct key_asked, period),
-     .class = FORM_IDENTIFIER,
-     .words = "total day week month"},
-    {.name = "expires_in_days",
-     .type = FORM_INT,
-     .at = offsetof(struct key_asked, days),
-     .min = 1,
-     .max = 3650},
+    LIMITS_ROWS(struct key_asked, limits),
+    {"expires_in_days", FORM_INT, offsetof(struct key_asked, days), .min = 1, .max = 3650},
 };
 const struct form keys_create_form = FORM_OF(struct key_asked, create_fields);
 
@@ -127,20 +98,15 @@ static void on_added(enum gw_err err, const struct pg_rows *rows, void *arg)
     struct apikey k;
     struct buf out;
 
-    query_over(&m->q);
-    if (err == GW_ECONFLICT) {
-        query_refuse(&m->q, err, SLICE("There is a key of that name already."));
+    if (!query_good_or(&m->q, err, GW_ECONFLICT, SLICE("There is a key of that name already.")))
         return;
-    }
-    if (err || !apikey_read(rows, 0, &k)) {
-        query_fail(&m->q, err ? err : GW_EINTERNAL);
+    if (!apikey_read(rows, 0, &k)) {
+        query_fail(&m->q, GW_EINTERNAL);
         return;
     }
     admin_audit(m->q.req, "apikey.create", k.prefix, "ok", SLICE_NONE);
-    buf_init(&out, QUERY_MAX_OUT);
-    json_writer_init(&w, &out);
-    json_obj(&w);
-    keys_put(&w, &k);
+    query_object(&w, &out);
+    put_key(&w, &k);
     json_kv_cstr(&w, "key", m->secret.key);
     json_obj_end(&w);
     OPENSSL_cleanse(m->secret.key, sizeof(m->secret.key));
@@ -151,17 +117,18 @@ static void on_added(enum gw_err err, const struct pg_rows *rows, void *arg)
 static void add(struct making *m)
 {
     struct arena *a = m->q.req->arena;
+    const struct limits_asked *limits = &m->in.limits;
     struct apikey_new k = {
         .owner_id = m->owner_id,
         .team_id = m->team_id,
         .name = m->in.name,
         .secret = &m->secret,
         .scopes = query_strings(a, &m->in.scopes),
-        .models = query_strings(a, &m->in.models),
-        .requests_per_minute = m->in.rpm,
-        .tokens_per_minute = m->in.tpm,
-        .budget_nano_usd = m->in.budget_nano_usd,
-        .budget_period = arena_cstr(a, m->in.period),
+        .models = query_strings(a, &limits->models),
+        .requests_per_minute = limits->requests_per_minute,
+        .tokens_per_minute = limits->tokens_per_minute,
+        .budget_nano_usd = limits->budget_nano_usd,
+        .budget_period = arena_cstr(a, limits->budget_period),
         .expires_in_s = m->in.days * DAY_S,
     };
     enum gw_err err = apikey_make(&m->secret);
@@ -177,15 +144,11 @@ static void add(struct making *m)
 static void on_team(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct making *m = arg;
+    struct team t;
 
-    if (!query_good(&m->q, err))
-        return;
-    if (pg_count(rows) == 0) {
-        query_refuse(&m->q, GW_ENOTFOUND, SLICE("There is no such team."));
-        return;
-    }
-    m->team_id = arena_dup(m->q.req->arena, pg_text(rows, 0, 0));
-    add(m);
+    if (query_good(&m->q, err) && query_found(&m->q, team_read(rows, 0, &t), "team") &&
+        query_keep(&m->q, t.id, &m->team_id))
+        add(m);
 }
 
 static void with_owner(struct making *m)
@@ -201,14 +164,9 @@ static void on_owner(enum gw_err err, const struct pg_rows *rows, void *arg)
     struct making *m = arg;
     struct user u;
 
-    if (!query_good(&m->q, err))
-        return;
-    if (!user_read(rows, 0, &u)) {
-        query_refuse(&m->q, GW_ENOTFOUND, SLICE("There is no such user."));
-        return;
-    }
-    m->owner_id = arena_dup(m->q.req->arena, u.id);
-    with_owner(m);
+    if (query_good(&m->q, err) && query_found(&m->q, user_read(rows, 0, &u), "user") &&
+        query_keep(&m->q, u.id, &m->owner_id))
+        with_owner(m);
 }
 
 static bool scopes_within(const struct principal *p, const struct form_list *scopes)
@@ -249,51 +207,55 @@ static struct slice exceeds(const struct request *req, const struct key_asked *i
         return SLICE("A key with a budget, a rate or an end makes no keys.");
     if (!scopes_within(p, &in->scopes) || (asks_admin(&in->scopes) && !query_is_admin(req)))
         return SLICE("A key's scopes cannot be wider than those of who makes it.");
-    if (!models_within(p, &in->models))
+    if (!models_within(p, &in->limits.models))
         return SLICE("A key's models cannot be more than those of who makes it.");
     if (in->team.n && !query_is_admin(req))
         return SLICE("Only administrators choose a key's team.");
     return SLICE_NONE;
 }
 
-/* Whose keys are meant: true when `asked` is nobody else than the caller. */
-static bool is_self(const struct request *req, struct slice asked)
+/* Answers when the caller may not make this key. */
+static bool may_make(struct request *req, const struct key_asked *in)
 {
-    return query_owner(req).n && (!asked.n || slice_is(asked, req->principal->user_id));
+    struct slice why = exceeds(req, in);
+
+    if (why.p)
+        query_deny(req, GW_EFORBIDDEN, why);
+    else if (!is_self(req, in->owner) && !query_is_admin(req))
+        query_deny_missing(req, "user");
+    else if (!in->owner.n && !query_owner(req).n)
+        form_refuse_field(req, "/owner", "is needed: this credential is nobody's");
+    else
+        return true;
+    return false;
+}
+
+/* A key made with a key has that one's team, whose limits it has: not the owner's. */
+static struct slice team_of_own(const struct request *req)
+{
+    const struct principal *p = req->principal;
+
+    return p && p->kind == PRINCIPAL_KEY ? slice_cstr(p->team_id) : SLICE_NONE;
 }
 
 void keys_create(struct request *req)
 {
-    struct key_asked in = {.budget_nano_usd = -1, .period = SLICE("total")};
+    struct key_asked in = {.limits = LIMITS_NONE};
     struct making *m;
-    struct slice why;
 
-    if (!form_read(req, &in, NULL))
+    if (!form_read(req, &in, NULL) || !may_make(req, &in))
         return;
-    why = exceeds(req, &in);
-    if (why.p) {
-        query_deny(req, GW_EFORBIDDEN, why);
-        return;
-    }
-    if (!is_self(req, in.owner) && !query_is_admin(req)) {
-        query_deny(req, GW_ENOTFOUND, SLICE("There is no such user."));
-        return;
-    }
-    if (!in.owner.n && !query_owner(req).n) {
-        form_refuse_field(req, "/owner", "is needed: this credential is nobody's");
-        return;
-    }
     m = query_new(req, struct making);
     if (!m)
         return;
     m->in = in;
-    m->owner_id = query_owner(req);
-    if (req->principal && req->principal->kind == PRINCIPAL_KEY && is_self(req, in.owner))
-        m->team_id = slice_cstr(req->principal->team_id); /* whose limits it has: not the owner's */
-    if (is_self(req, in.owner))
-        with_owner(m);
-    else
+    if (!is_self(req, in.owner)) {
         query_wait(&m->q, users_by_name(in.owner, req->deadline_us, on_owner, m));
+        return;
+    }
+    m->owner_id = query_owner(req);
+    m->team_id = team_of_own(req);
+    with_owner(m);
 }
 
 /* --- list ------------------------------------------------------------------------------------- */
@@ -303,75 +265,42 @@ struct owner_asked {
 };
 
 static const struct form_field owner_fields[] = {
-    {.name = "owner",
-     .type = FORM_STRING,
-     .at = offsetof(struct owner_asked, owner),
-     .class = FORM_IDENTIFIER,
-     .min = 1,
+    {"owner", FORM_STRING, offsetof(struct owner_asked, owner), .class = FORM_IDENTIFIER, .min = 1,
      .max = 64},
 };
 static const struct form owner_form = FORM_OF(struct owner_asked, owner_fields);
 
-struct listing {
-    struct query q;
-    struct page page;
-};
-
-static void on_page(enum gw_err err, const struct pg_rows *rows, void *arg)
-{
-    struct listing *l = arg;
-    struct apikey k = {.total = 0};
-    struct json_writer w;
-    struct buf out;
-
-    if (!query_good(&l->q, err))
-        return;
-    buf_init(&out, QUERY_MAX_OUT);
-    page_begin(&w, &out);
-    for (unsigned i = 0; apikey_read(rows, i, &k); i++) {
-        json_obj(&w);
-        keys_put(&w, &k);
-        json_obj_end(&w);
-    }
-    query_page(&l->q, &l->page, k.total, &w);
-}
-
-static void list_of(struct listing *l, struct slice owner_id)
+static void list_of(struct query_list *l, struct slice owner_id)
 {
     query_wait(&l->q, apikeys_page(owner_id, l->page.per_page, l->page.offset,
-                                   l->q.req->deadline_us, on_page, l));
+                                   l->q.req->deadline_us, query_list_done, l));
 }
 
 static void on_list_owner(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
-    struct listing *l = arg;
+    struct query_list *l = arg;
     struct user u;
 
-    if (!query_good(&l->q, err))
-        return;
-    if (user_read(rows, 0, &u))
+    if (query_good(&l->q, err) && query_found(&l->q, user_read(rows, 0, &u), "user"))
         list_of(l, u.id);
-    else
-        query_refuse(&l->q, GW_ENOTFOUND, SLICE("There is no such user."));
 }
 
 /* Who is nobody (the master key) and an administrator sees all keys. */
 void keys_list(struct request *req)
 {
     struct owner_asked in = {.owner = SLICE_NONE};
-    struct listing *l;
+    struct query_list *l;
     struct page page;
 
     if (!page_read(req, &page) || !form_query(req, &owner_form, &in, NULL))
         return;
     if (!is_self(req, in.owner) && !query_is_admin(req)) {
-        query_deny(req, GW_ENOTFOUND, SLICE("There is no such user."));
+        query_deny_missing(req, "user");
         return;
     }
-    l = query_new(req, struct listing);
+    l = query_list_new(req, &page, keys_put_row);
     if (!l)
         return;
-    l->page = page;
     if (is_self(req, in.owner) || !in.owner.n)
         list_of(l, query_owner(req));
     else
@@ -385,14 +314,9 @@ static void on_revoked(enum gw_err err, const struct pg_rows *rows, void *arg)
     struct query *q = arg;
     struct apikey k;
 
-    if (!query_good(q, err))
+    if (!query_good(q, err) || !query_found(q, apikey_read(rows, 0, &k), "key"))
         return;
-    if (!apikey_read(rows, 0, &k)) {
-        query_refuse(q, GW_ENOTFOUND, SLICE("There is no such key."));
-        return;
-    }
-    keyring_changed();
-    admin_audit(q->req, "apikey.revoke", k.prefix, "ok", SLICE_NONE);
+    admin_changed(q->req, "apikey.revoke", k.prefix);
     query_none(q);
 }
 
@@ -401,11 +325,11 @@ void keys_revoke(struct request *req)
     struct slice owner = query_is_admin(req) ? SLICE_NONE : query_owner(req);
     struct query *q;
 
-    if (!query_is_uuid(req->params[0]) || (!owner.n && !query_is_admin(req))) {
-        query_deny(req, GW_ENOTFOUND, SLICE("There is no such key."));
+    if (!owner.n && !query_is_admin(req)) {
+        query_deny_missing(req, "key");
         return;
     }
-    q = query_new(req, struct query);
+    q = query_of_id(req, "key");
     if (q)
         query_wait(q, apikeys_revoke(req->params[0], owner, req->deadline_us, on_revoked, q));
 }

@@ -5,12 +5,12 @@
 #include "gateway/http/request.h"
 
 struct form;
-struct apikey;
+struct pg_rows;
 
 void keys_create(struct request *req); /* POST /api/v1/auth/api-keys */
 void keys_list(struct request *req);   /* GET /api/v1/auth/api-keys */
 void keys_revoke(struct request *req); /* DELETE /api/v1/auth/api-keys/{id} */
 extern const struct form keys_create_form;
 
-/* The members of a key, in an object the caller has begun. */
-void keys_put(struct json_writer *w, const struct apikey *k);
+/* The members of a row of apikeys.h (query_put_row of query.h). */
+int64_t keys_put_row(struct json_writer *w, const struct pg_rows *rows, unsigned row);

@@ -3,7 +3,7 @@
  *
  *     get:      user --> budgets (when there are any) --> answered
  *     password: user --> verify --> hash --> changed
- *     export:   user --> keys --> usage, page by page --> answered
+ *     export:   user --> the parts, page by page --> answered
  *
  * Rows live in their callback only, so what is answered is written as it comes, into a buffer the
  * request's arena frees. A credential without a row (the master key, or a token where there is no
@@ -18,7 +18,7 @@
 #include "handlers/people.h"
 #include "handlers/query.h"
 #include "storage/apikeys.h"
-#include "storage/keyring.h"
+#include "storage/principal.h"
 #include "storage/users.h"
 
 #define MAX_EXPORT (32u << 20)
@@ -28,7 +28,8 @@ struct me {
     struct query q;
     struct buf out;
     struct json_writer w;
-    int64_t offset; /* of the next keys, or days of usage */
+    unsigned part;  /* of an export: being written */
+    int64_t offset; /* of its next rows */
 };
 
 static void free_out(void *out)
@@ -56,11 +57,6 @@ static void me_end(struct me *m)
 {
     json_obj_end(&m->w);
     query_reply(&m->q, 200, &m->out);
-}
-
-static void refuse_gone(struct query *q)
-{
-    query_refuse(q, GW_ENOTFOUND, SLICE("There is no such user."));
 }
 
 /* --- get -------------------------------------------------------------------------------------- */
@@ -110,12 +106,8 @@ static void on_me(enum gw_err err, const struct pg_rows *rows, void *arg)
     struct me *m = arg;
     struct user u;
 
-    if (!query_good(&m->q, err))
+    if (!query_good(&m->q, err) || !query_found(&m->q, user_read(rows, 0, &u), "user"))
         return;
-    if (!user_read(rows, 0, &u)) {
-        refuse_gone(&m->q);
-        return;
-    }
     people_put(&m->w, &u);
     put_budgets(m);
 }
@@ -150,20 +142,10 @@ struct password_asked {
 };
 
 static const struct form_field password_fields[] = {
-    {.name = "current_password",
-     .type = FORM_STRING,
-     .at = offsetof(struct password_asked, current),
-     .required = true,
-     .class = FORM_OPAQUE,
-     .min = 1,
-     .max = PASSWORD_MAX},
-    {.name = "new_password",
-     .type = FORM_STRING,
-     .at = offsetof(struct password_asked, fresh),
-     .required = true,
-     .class = FORM_OPAQUE,
-     .min = PASSWORD_MIN,
-     .max = PASSWORD_MAX / 4},
+    {"current_password", FORM_STRING, offsetof(struct password_asked, current), true,
+     .class = FORM_OPAQUE, .min = 1, .max = PASSWORD_MAX},
+    {"new_password", FORM_STRING, offsetof(struct password_asked, fresh), true,
+     .class = FORM_OPAQUE, .min = PASSWORD_MIN, .max = PASSWORD_MAX / 4},
 };
 const struct form myself_password_form = FORM_OF(struct password_asked, password_fields);
 
@@ -176,15 +158,9 @@ static void on_renewed(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct query *q = arg;
 
-    if (!query_good(q, err))
+    if (!query_good(q, err) || !query_found(q, pg_count(rows), "user"))
         return;
-    if (pg_count(rows) == 0) {
-        refuse_gone(q);
-        return;
-    }
-    keyring_changed();
-    admin_audit(q->req, "password.change", slice_cstr(q->req->principal->user_id), "ok",
-                SLICE_NONE);
+    admin_changed(q->req, "password.change", slice_cstr(q->req->principal->user_id));
     query_none(q);
 }
 
@@ -198,14 +174,6 @@ static void on_hashed(enum gw_err err, struct slice stored, void *arg)
                    users_change(query_owner(r->q.req), &c, r->q.req->deadline_us, on_renewed, r));
 }
 
-static void wait_for_pool(struct query *q, struct op *op)
-{
-    if (op)
-        query_wait(q, op);
-    else
-        query_refuse(q, GW_EOVERLOAD, SLICE("Too many passwords at once."));
-}
-
 static void on_failure_booked(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct query *q = arg;
@@ -215,6 +183,11 @@ static void on_failure_booked(enum gw_err err, const struct pg_rows *rows, void 
     admin_audit(q->req, "password.change", slice_cstr(q->req->principal->user_id), "failed",
                 SLICE_NONE);
     query_refuse(q, GW_EFORBIDDEN, SLICE("The current password is wrong."));
+}
+
+static void wait_for_pool(struct renewal *r, struct op *op)
+{
+    query_wait_hash(&r->q, op, SLICE("Too many passwords at once."));
 }
 
 /* A stolen token must not be a way to try passwords: failures count as those of logins do. */
@@ -230,7 +203,7 @@ static void on_verified(enum gw_err err, void *arg)
     else if (err)
         query_fail(&r->q, err);
     else
-        wait_for_pool(&r->q, password_hash(r->in.fresh, on_hashed, r));
+        wait_for_pool(r, password_hash(r->in.fresh, on_hashed, r));
 }
 
 static void on_mine(enum gw_err err, const struct pg_rows *rows, void *arg)
@@ -238,15 +211,13 @@ static void on_mine(enum gw_err err, const struct pg_rows *rows, void *arg)
     struct renewal *r = arg;
     struct user u;
 
-    if (!query_good(&r->q, err))
+    if (!query_good(&r->q, err) || !query_found(&r->q, user_read(rows, 0, &u), "user"))
         return;
-    if (!user_read(rows, 0, &u))
-        refuse_gone(&r->q);
-    else if (u.locked)
+    if (u.locked)
         query_refuse_later(&r->q, GW_ELOCKED, SLICE_NONE,
                            (uint64_t)r->q.req->conf->lockout_minutes * 60);
     else
-        wait_for_pool(&r->q, password_verify(r->in.current, u.password_hash, on_verified, r));
+        wait_for_pool(r, password_verify(r->in.current, u.password_hash, on_verified, r));
 }
 
 /* Has the caller a row of its own? Answers when not. */
@@ -281,78 +252,70 @@ void myself_password(struct request *req)
 
 /* --- export ----------------------------------------------------------------------------------- */
 
-static void ask_usage(struct me *m);
-
-static void put_day(struct json_writer *w, const struct usage_day *d)
+static int64_t put_day(struct json_writer *w, const struct pg_rows *rows, unsigned row)
 {
-    json_obj(w);
-    json_kv_str(w, "day", d->day);
-    query_put_text(w, "key_id", d->key_id);
-    query_put_text(w, "provider", d->provider);
-    query_put_text(w, "model", d->model);
-    query_put_text(w, "purpose", d->purpose);
-    json_kv_int(w, "calls", d->calls);
-    json_kv_int(w, "cached", d->cached);
-    json_kv_int(w, "tokens_in", d->tokens_in);
-    json_kv_int(w, "tokens_out", d->tokens_out);
-    query_put_usd(w, "cost_usd", d->cost_nano_usd);
-    json_obj_end(w);
-}
-
-static void on_usage(enum gw_err err, const struct pg_rows *rows, void *arg)
-{
-    struct me *m = arg;
     struct usage_day d;
 
-    if (!query_good(&m->q, err))
-        return;
-    for (unsigned i = 0; usage_day_read(rows, i, &d); i++)
-        put_day(&m->w, &d);
-    m->offset += STEP;
-    if (pg_count(rows) == STEP) {
-        ask_usage(m);
-        return;
-    }
-    json_arr_end(&m->w);
-    me_end(m);
+    usage_day_read(rows, row, &d);
+    json_kv_str(w, "day", d.day);
+    query_put_text(w, "key_id", d.key_id);
+    query_put_text(w, "provider", d.provider);
+    query_put_text(w, "model", d.model);
+    query_put_text(w, "purpose", d.purpose);
+    json_kv_int(w, "calls", d.calls);
+    json_kv_int(w, "cached", d.cached);
+    json_kv_int(w, "tokens_in", d.tokens_in);
+    json_kv_int(w, "tokens_out", d.tokens_out);
+    query_put_usd(w, "cost_usd", d.cost_nano_usd);
+    return 0;
 }
 
-static void ask_usage(struct me *m)
+/* What there may be much of, in the order it is written. */
+static const struct {
+    const char *name;
+    struct op *(*ask)(struct slice owner_id, int64_t limit, int64_t offset, uint64_t deadline_us,
+                      pg_done done, void *arg);
+    query_put_row put_row;
+} parts[] = {
+    {"api_keys", apikeys_page, keys_put_row},
+    {"usage_daily", users_usage, put_day},
+};
+#define N_PARTS (sizeof(parts) / sizeof(parts[0]))
+
+static void on_part(enum gw_err err, const struct pg_rows *rows, void *arg);
+
+static void ask_part(struct me *m)
 {
-    query_wait(&m->q, users_usage(query_owner(m->q.req), STEP, m->offset, m->q.req->deadline_us,
-                                  on_usage, m));
+    query_wait(&m->q, parts[m->part].ask(query_owner(m->q.req), STEP, m->offset,
+                                         m->q.req->deadline_us, on_part, m));
 }
 
-static void on_keys(enum gw_err err, const struct pg_rows *rows, void *arg);
-
-static void ask_keys(struct me *m)
+static void begin_part(struct me *m, unsigned part)
 {
-    query_wait(&m->q, apikeys_page(query_owner(m->q.req), STEP, m->offset, m->q.req->deadline_us,
-                                   on_keys, m));
+    m->part = part;
+    m->offset = 0;
+    json_put_key(&m->w, parts[part].name);
+    json_arr(&m->w);
+    ask_part(m);
 }
 
-static void on_keys(enum gw_err err, const struct pg_rows *rows, void *arg)
+static void on_part(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct me *m = arg;
-    struct apikey k;
 
     if (!query_good(&m->q, err))
         return;
-    for (unsigned i = 0; apikey_read(rows, i, &k); i++) {
-        json_obj(&m->w);
-        keys_put(&m->w, &k);
-        json_obj_end(&m->w);
-    }
+    (void)query_put_rows(&m->w, rows, parts[m->part].put_row);
     m->offset += STEP;
     if (pg_count(rows) == STEP) {
-        ask_keys(m);
+        ask_part(m);
         return;
     }
     json_arr_end(&m->w);
-    json_put_key(&m->w, "usage_daily");
-    json_arr(&m->w);
-    m->offset = 0;
-    ask_usage(m);
+    if (m->part + 1 < N_PARTS)
+        begin_part(m, m->part + 1);
+    else
+        me_end(m);
 }
 
 static void on_exported_user(enum gw_err err, const struct pg_rows *rows, void *arg)
@@ -360,19 +323,13 @@ static void on_exported_user(enum gw_err err, const struct pg_rows *rows, void *
     struct me *m = arg;
     struct user u;
 
-    if (!query_good(&m->q, err))
+    if (!query_good(&m->q, err) || !query_found(&m->q, user_read(rows, 0, &u), "user"))
         return;
-    if (!user_read(rows, 0, &u)) {
-        refuse_gone(&m->q);
-        return;
-    }
     json_put_key(&m->w, "user");
     json_obj(&m->w);
     people_put(&m->w, &u);
     json_obj_end(&m->w);
-    json_put_key(&m->w, "api_keys");
-    json_arr(&m->w);
-    ask_keys(m);
+    begin_part(m, 0);
 }
 
 void myself_export(struct request *req)

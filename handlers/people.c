@@ -16,7 +16,6 @@
 #include "gateway/http/form.h"
 #include "handlers/admin.h"
 #include "handlers/query.h"
-#include "storage/keyring.h"
 #include "storage/teams.h"
 #include "storage/users.h"
 
@@ -40,9 +39,7 @@ static void write_user(struct buf *out, const struct user *u)
 {
     struct json_writer w;
 
-    buf_init(out, QUERY_MAX_OUT);
-    json_writer_init(&w, out);
-    json_obj(&w);
+    query_object(&w, out);
     people_put(&w, u);
     json_obj_end(&w);
 }
@@ -63,68 +60,29 @@ struct user_asked {
     bool disabled;
 };
 
+/* What both forms have; in the one that `changes` nothing is needed, and null takes away. */
+/* clang-format off */
+#define USER_ROWS(changes)                                                                         \
+    {"email", FORM_STRING, offsetof(struct user_asked, email), .nullable = (changes),              \
+     .class = FORM_EMAIL, .min = 3, .max = 254},                                                   \
+    {"password", FORM_STRING, offsetof(struct user_asked, password), .required = !(changes),       \
+     .class = FORM_OPAQUE, .min = PASSWORD_MIN, .max = PASSWORD_MAX / 4},                          \
+    {"role", FORM_STRING, offsetof(struct user_asked, role), .class = FORM_IDENTIFIER,             \
+     .words = "user admin"},                                                                       \
+    {"team", FORM_STRING, offsetof(struct user_asked, team), .nullable = (changes),                \
+     .class = FORM_IDENTIFIER, .min = 1, .max = 64}
+/* clang-format on */
+
 static const struct form_field create_fields[] = {
-    {.name = "user_id",
-     .type = FORM_STRING,
-     .at = offsetof(struct user_asked, user_id),
-     .required = true,
-     .class = FORM_IDENTIFIER,
-     .min = 1,
-     .max = 64},
-    {.name = "email",
-     .type = FORM_STRING,
-     .at = offsetof(struct user_asked, email),
-     .class = FORM_EMAIL,
-     .min = 3,
-     .max = 254},
-    {.name = "password",
-     .type = FORM_STRING,
-     .at = offsetof(struct user_asked, password),
-     .required = true,
-     .class = FORM_OPAQUE,
-     .min = PASSWORD_MIN,
-     .max = PASSWORD_MAX / 4},
-    {.name = "role",
-     .type = FORM_STRING,
-     .at = offsetof(struct user_asked, role),
-     .class = FORM_IDENTIFIER,
-     .words = "user admin"},
-    {.name = "team",
-     .type = FORM_STRING,
-     .at = offsetof(struct user_asked, team),
-     .class = FORM_IDENTIFIER,
-     .min = 1,
-     .max = 64},
+    {"user_id", FORM_STRING, offsetof(struct user_asked, user_id), true, .class = FORM_IDENTIFIER,
+     .min = 1, .max = 64},
+    USER_ROWS(false),
 };
 const struct form people_create_form = FORM_OF(struct user_asked, create_fields);
 
 static const struct form_field change_fields[] = {
-    {.name = "email",
-     .type = FORM_STRING,
-     .at = offsetof(struct user_asked, email),
-     .nullable = true,
-     .class = FORM_EMAIL,
-     .min = 3,
-     .max = 254},
-    {.name = "password",
-     .type = FORM_STRING,
-     .at = offsetof(struct user_asked, password),
-     .class = FORM_OPAQUE,
-     .min = PASSWORD_MIN,
-     .max = PASSWORD_MAX / 4},
-    {.name = "role",
-     .type = FORM_STRING,
-     .at = offsetof(struct user_asked, role),
-     .class = FORM_IDENTIFIER,
-     .words = "user admin"},
-    {.name = "team",
-     .type = FORM_STRING,
-     .at = offsetof(struct user_asked, team),
-     .nullable = true,
-     .class = FORM_IDENTIFIER,
-     .min = 1,
-     .max = 64},
-    {.name = "disabled", .type = FORM_BOOL, .at = offsetof(struct user_asked, disabled)},
+    USER_ROWS(true),
+    {"disabled", FORM_BOOL, offsetof(struct user_asked, disabled)},
 };
 const struct form people_change_form = FORM_OF(struct user_asked, change_fields);
 
@@ -141,17 +99,13 @@ static void on_created(enum gw_err err, const struct pg_rows *rows, void *arg)
     struct edit *e = arg;
     struct user u;
 
-    query_over(&e->q);
-    if (err == GW_ECONFLICT) {
-        query_refuse(&e->q, err, SLICE("There is a user of that name already."));
+    if (!query_good_or(&e->q, err, GW_ECONFLICT, SLICE("There is a user of that name already.")))
+        return;
+    if (!user_read(rows, 0, &u)) {
+        query_fail(&e->q, GW_EINTERNAL);
         return;
     }
-    if (err || !user_read(rows, 0, &u)) {
-        query_fail(&e->q, err ? err : GW_EINTERNAL);
-        return;
-    }
-    keyring_changed();
-    admin_audit(e->q.req, "user.create", u.user_id, "ok", SLICE_NONE);
+    admin_changed(e->q.req, "user.create", u.user_id);
     reply_user(&e->q, 201, &u);
 }
 
@@ -160,51 +114,33 @@ static void refuse_last(struct query *q)
     query_refuse(q, GW_ECONFLICT, SLICE("This is the last administrator."));
 }
 
-static void refuse_missing(struct query *q)
-{
-    query_refuse(q, GW_ENOTFOUND, SLICE("There is no such user."));
-}
-
-/* Nothing was changed: is nobody there, or must one stay? */
-static void on_why(enum gw_err err, const struct pg_rows *rows, void *arg)
-{
-    struct query *q = arg;
-
-    if (!query_good(q, err))
-        return;
-    if (pg_count(rows))
-        refuse_last(q);
-    else
-        refuse_missing(q);
-}
-
+/* Nothing was changed: is nobody there, is it another by now, or must one stay? */
 static void on_why_unchanged(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct edit *e = arg;
     struct user u;
 
-    if (!err && e->to.version.n && user_read(rows, 0, &u) && !slice_eq(e->to.version, u.version)) {
-        query_over(&e->q);
-        query_refuse(&e->q, GW_EPRECOND, SLICE_NONE);
+    if (!query_good(&e->q, err) || !query_found(&e->q, user_read(rows, 0, &u), "user"))
         return;
-    }
-    on_why(err, rows, e);
+    if (e->to.version.n && !slice_eq(e->to.version, u.version))
+        query_refuse(&e->q, GW_EPRECOND, SLICE_NONE);
+    else
+        refuse_last(&e->q);
 }
 
 static void on_changed(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct edit *e = arg;
+    struct request *req = e->q.req;
     struct user u;
 
     if (!query_good(&e->q, err))
         return;
     if (!user_read(rows, 0, &u)) {
-        query_wait(&e->q,
-                   users_by_id(slice_cstr(e->id), e->q.req->deadline_us, on_why_unchanged, e));
+        query_wait(&e->q, users_by_id(slice_cstr(e->id), req->deadline_us, on_why_unchanged, e));
         return;
     }
-    keyring_changed();
-    admin_audit(e->q.req, "user.change", u.user_id, "ok", SLICE_NONE);
+    admin_changed(req, "user.change", u.user_id);
     reply_user(&e->q, 200, &u);
 }
 
@@ -229,42 +165,27 @@ static void on_hashed(enum gw_err err, struct slice stored, void *arg)
 {
     struct edit *e = arg;
 
-    if (!query_good(&e->q, err))
-        return;
-    e->to.password_hash = arena_dup(e->q.req->arena, stored);
-    if (e->to.password_hash.p)
+    if (query_good(&e->q, err) && query_keep(&e->q, stored, &e->to.password_hash))
         store(e);
-    else
-        query_fail(&e->q, GW_ENOMEM);
 }
 
 static void hash(struct edit *e)
 {
-    struct op *op;
-
-    if (!e->in.password.p) {
-        store(e);
-        return;
-    }
-    op = password_hash(e->in.password, on_hashed, e);
-    if (op)
-        query_wait(&e->q, op);
+    if (e->in.password.p)
+        query_wait_hash(&e->q, password_hash(e->in.password, on_hashed, e),
+                        SLICE("Too many passwords at once."));
     else
-        query_refuse(&e->q, GW_EOVERLOAD, SLICE("Too many passwords at once."));
+        store(e);
 }
 
 static void on_team(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct edit *e = arg;
+    struct team t;
 
-    if (!query_good(&e->q, err))
-        return;
-    if (pg_count(rows) == 0) {
-        query_refuse(&e->q, GW_ENOTFOUND, SLICE("There is no such team."));
-        return;
-    }
-    e->to.team_id = arena_dup(e->q.req->arena, pg_text(rows, 0, 0));
-    hash(e);
+    if (query_good(&e->q, err) && query_found(&e->q, team_read(rows, 0, &t), "team") &&
+        query_keep(&e->q, t.id, &e->to.team_id))
+        hash(e);
 }
 
 static void begin(struct edit *e)
@@ -300,17 +221,13 @@ static void on_to_compare(enum gw_err err, const struct pg_rows *rows, void *arg
     struct user u;
     struct buf out;
 
-    if (!query_good(&e->q, err))
+    if (!query_good(&e->q, err) || !query_found(&e->q, user_read(rows, 0, &u), "user") ||
+        !query_keep(&e->q, u.version, &e->to.version))
         return;
-    if (!user_read(rows, 0, &u)) {
-        refuse_missing(&e->q);
-        return;
-    }
     write_user(&out, &u);
     tag = etag_of(req->arena, buf_slice(&out));
     buf_deinit(&out);
-    e->to.version = arena_dup(req->arena, u.version);
-    if (!tag.n || !e->to.version.n)
+    if (!tag.n)
         query_fail(&e->q, GW_ENOMEM);
     else if (!etag_listed(request_header(req, "if-match"), tag))
         query_refuse(&e->q, GW_EPRECOND, SLICE_NONE);
@@ -318,9 +235,16 @@ static void on_to_compare(enum gw_err err, const struct pg_rows *rows, void *arg
         begin(e);
 }
 
-static void deny_missing(struct request *req)
+static void read_change(struct edit *e, const struct form_seen *seen)
 {
-    query_deny(req, GW_ENOTFOUND, SLICE("There is no such user."));
+    const struct form *f = &people_change_form;
+
+    e->to.email = form_nulled(f, seen, "email") ? SLICE("") : e->in.email;
+    e->to.role = e->in.role;
+    if (form_nulled(f, seen, "team"))
+        e->to.team_id = SLICE("");
+    if (form_given(f, seen, "disabled"))
+        e->to.disabled = &e->in.disabled;
 }
 
 void people_change(struct request *req)
@@ -329,23 +253,14 @@ void people_change(struct request *req)
     struct form_seen seen;
     struct edit *e;
 
-    if (!form_read(req, &in, &seen))
+    if (!form_read(req, &in, &seen) || !query_id(req, "user"))
         return;
-    if (!query_is_uuid(req->params[0])) {
-        deny_missing(req);
-        return;
-    }
     e = query_new(req, struct edit);
     if (!e)
         return;
     e->in = in;
     memcpy(e->id, req->params[0].p, UUID_TEXT - 1);
-    e->to.email = form_nulled(&people_change_form, &seen, "email") ? SLICE("") : in.email;
-    e->to.role = in.role;
-    if (form_nulled(&people_change_form, &seen, "team"))
-        e->to.team_id = SLICE("");
-    if (form_given(&people_change_form, &seen, "disabled"))
-        e->to.disabled = &e->in.disabled;
+    read_change(e, &seen);
     if (request_header_count(req, "if-match"))
         query_wait(&e->q, users_by_id(slice_cstr(e->id), req->deadline_us, on_to_compare, e));
     else
@@ -354,42 +269,18 @@ void people_change(struct request *req)
 
 /* --- list, get, remove ------------------------------------------------------------------------ */
 
-struct listing {
-    struct query q;
-    struct page page;
-};
-
-static void on_page(enum gw_err err, const struct pg_rows *rows, void *arg)
+static int64_t put_row(struct json_writer *w, const struct pg_rows *rows, unsigned row)
 {
-    struct listing *l = arg;
-    struct user u = {.total = 0};
-    struct json_writer w;
-    struct buf out;
+    struct user u;
 
-    if (!query_good(&l->q, err))
-        return;
-    buf_init(&out, QUERY_MAX_OUT);
-    page_begin(&w, &out);
-    for (unsigned i = 0; user_read(rows, i, &u); i++) {
-        json_obj(&w);
-        people_put(&w, &u);
-        json_obj_end(&w);
-    }
-    query_page(&l->q, &l->page, u.total, &w);
+    user_read(rows, row, &u);
+    people_put(w, &u);
+    return u.total;
 }
 
 void people_list(struct request *req)
 {
-    struct listing *l;
-    struct page page;
-
-    if (!page_read(req, &page))
-        return;
-    l = query_new(req, struct listing);
-    if (!l)
-        return;
-    l->page = page;
-    query_wait(&l->q, users_page(page.per_page, page.offset, req->deadline_us, on_page, l));
+    query_list(req, users_page, put_row);
 }
 
 static void on_one(enum gw_err err, const struct pg_rows *rows, void *arg)
@@ -397,56 +288,48 @@ static void on_one(enum gw_err err, const struct pg_rows *rows, void *arg)
     struct query *q = arg;
     struct user u;
 
-    if (!query_good(q, err))
-        return;
-    if (user_read(rows, 0, &u))
+    if (query_good(q, err) && query_found(q, user_read(rows, 0, &u), "user"))
         reply_user(q, 200, &u);
-    else
-        refuse_missing(q);
 }
 
 void people_get(struct request *req)
 {
-    struct query *q;
+    struct query *q = query_of_id(req, "user");
 
-    if (!query_is_uuid(req->params[0])) {
-        deny_missing(req);
-        return;
-    }
-    q = query_new(req, struct query);
     if (q)
         query_wait(q, users_by_id(req->params[0], req->deadline_us, on_one, q));
+}
+
+/* Nobody was removed: is nobody there, or must one stay? */
+static void on_why_there(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct query *q = arg;
+
+    if (query_good(q, err) && query_found(q, pg_count(rows), "user"))
+        refuse_last(q);
 }
 
 static void on_removed(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct query *q = arg;
+    struct request *req = q->req;
 
-    if (err == GW_ENOTFOUND) {
-        query_over(q);
-        query_refuse(q, GW_ECONFLICT, SLICE("The user still has documents."));
-        return;
-    }
-    if (!query_good(q, err))
+    if (err == GW_ENOTFOUND)
+        err = GW_ECONFLICT; /* a row of another table names this one */
+    if (!query_good_or(q, err, GW_ECONFLICT, SLICE("The user still has documents.")))
         return;
     if (pg_count(rows) == 0) {
-        query_wait(q, users_by_id(q->req->params[0], q->req->deadline_us, on_why, q));
+        query_wait(q, users_by_id(req->params[0], req->deadline_us, on_why_there, q));
         return;
     }
-    keyring_changed();
-    admin_audit(q->req, "user.remove", q->req->params[0], "ok", SLICE_NONE);
+    admin_changed(req, "user.remove", req->params[0]);
     query_none(q);
 }
 
 void people_remove(struct request *req)
 {
-    struct query *q;
+    struct query *q = query_of_id(req, "user");
 
-    if (!query_is_uuid(req->params[0])) {
-        deny_missing(req);
-        return;
-    }
-    q = query_new(req, struct query);
     if (q)
         query_wait(q, users_remove(req->params[0], req->deadline_us, on_removed, q));
 }

@@ -1,6 +1,7 @@
 /* query.c - see query.h. */
 #include "handlers/query.h"
 
+#include "gateway/core/uuid.h"
 #include "gateway/http/form.h"
 #include "storage/principal.h"
 
@@ -46,11 +47,31 @@ void *query_begin(struct request *req, size_t size)
     return q;
 }
 
+bool query_id(struct request *req, const char *what)
+{
+    if (uuid_is(req->params[0]))
+        return true;
+    query_deny_missing(req, what);
+    return false;
+}
+
+struct query *query_of_id(struct request *req, const char *what)
+{
+    return query_id(req, what) ? query_new(req, struct query) : NULL;
+}
+
 void query_wait(struct query *q, struct op *op)
 {
     q->op = op;
     if (!op)
         query_fail(q, GW_ENOMEM);
+}
+
+void query_wait_hash(struct query *q, struct op *op, struct slice why)
+{
+    q->op = op;
+    if (!op)
+        query_refuse(q, GW_EOVERLOAD, why);
 }
 
 void query_over(struct query *q)
@@ -65,6 +86,37 @@ bool query_good(struct query *q, enum gw_err err)
         query_fail(q, err);
     return !err;
 }
+
+bool query_good_or(struct query *q, enum gw_err err, enum gw_err known, struct slice why)
+{
+    if (err != known)
+        return query_good(q, err);
+    query_over(q);
+    query_refuse(q, err, why);
+    return false;
+}
+
+static struct slice missing(const struct request *req, const char *what)
+{
+    return arena_printf(req->arena, "There is no such %s.", what);
+}
+
+bool query_found(struct query *q, bool found, const char *what)
+{
+    if (!found)
+        query_refuse(q, GW_ENOTFOUND, missing(q->req, what));
+    return found;
+}
+
+bool query_keep(struct query *q, struct slice text, struct slice *ret)
+{
+    *ret = arena_dup(q->req->arena, text);
+    if (!ret->p)
+        query_fail(q, GW_ENOMEM);
+    return ret->p;
+}
+
+/* --- its end ---------------------------------------------------------------------------------- */
 
 /* Drops the hook; what is left to do is to answer and to let go of the request. */
 static struct request *leave(struct query *q)
@@ -117,6 +169,18 @@ void query_deny(struct request *req, enum gw_err err, struct slice why)
     request_fail(req, err, &d);
 }
 
+void query_deny_missing(struct request *req, const char *what)
+{
+    query_deny(req, GW_ENOTFOUND, missing(req, what));
+}
+
+void query_object(struct json_writer *w, struct buf *out)
+{
+    buf_init(out, QUERY_MAX_OUT);
+    json_writer_init(w, out);
+    json_obj(w);
+}
+
 void query_reply(struct query *q, int status, struct buf *out)
 {
     struct request *req = leave(q);
@@ -138,28 +202,64 @@ void query_none(struct query *q)
     request_unref(req);
 }
 
-void query_page(struct query *q, const struct page *p, int64_t total, struct json_writer *w)
-{
-    struct request *req = leave(q);
+/* --- lists ------------------------------------------------------------------------------------ */
 
-    page_reply(req, p, total, w);
-    buf_deinit(w->out);
+int64_t query_put_rows(struct json_writer *w, const struct pg_rows *rows, query_put_row put_row)
+{
+    int64_t total = 0;
+
+    for (unsigned i = 0; i < pg_count(rows); i++) {
+        json_obj(w);
+        total = put_row(w, rows, i);
+        json_obj_end(w);
+    }
+    return total;
+}
+
+struct query_list *query_list_new(struct request *req, const struct page *page,
+                                  query_put_row put_row)
+{
+    struct query_list *l = query_new(req, struct query_list);
+
+    if (l) {
+        l->page = *page;
+        l->put_row = put_row;
+    }
+    return l;
+}
+
+void query_list_done(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct query_list *l = arg;
+    struct json_writer w;
+    struct request *req;
+    int64_t total;
+    struct buf out;
+
+    if (!query_good(&l->q, err))
+        return;
+    buf_init(&out, QUERY_MAX_OUT);
+    page_begin(&w, &out);
+    total = query_put_rows(&w, rows, l->put_row);
+    req = leave(&l->q);
+    page_reply(req, &l->page, total, &w);
+    buf_deinit(&out);
     request_unref(req);
 }
 
-/* --- who and what ----------------------------------------------------------------------------- */
-
-bool query_is_uuid(struct slice id)
+void query_list(struct request *req, query_page_fn page, query_put_row put_row)
 {
-    for (size_t i = 0; i < id.n; i++) {
-        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        bool hex = (id.p[i] >= '0' && id.p[i] <= '9') || (id.p[i] >= 'a' && id.p[i] <= 'f');
+    struct query_list *l;
+    struct page p;
 
-        if (dash ? id.p[i] != '-' : !hex)
-            return false;
-    }
-    return id.n == UUID_TEXT - 1;
+    if (!page_read(req, &p))
+        return;
+    l = query_list_new(req, &p, put_row);
+    if (l)
+        query_wait(&l->q, page(p.per_page, p.offset, req->deadline_us, query_list_done, l));
 }
+
+/* --- who asks --------------------------------------------------------------------------------- */
 
 bool query_is_admin(const struct request *req)
 {

@@ -1,49 +1,33 @@
 /*
  * spending.c - what calls cost, by ?from&to&group: of everybody for administrators, of one's own
- * for all others.
+ * for all others. One statement; beside its sums, what the ledger has not stored yet.
  *
- *     query --> statement --> answer
- *
- * struct spending lives in the request's arena and holds one reference on it while its statement
- * runs. spending_end() is reached once: by the rows, or by the client leaving. Money is told twice:
- * as whole billionths of a dollar, and as the same number written out in dollars.
+ * Money is told twice: as whole billionths of a dollar, and as the same number written out in
+ * dollars.
  */
 #include "handlers/spending.h"
 
-#include "gateway/core/json.h"
 #include "gateway/http/form.h"
+#include "handlers/query.h"
 #include "storage/costs.h"
 #include "storage/ledger.h"
 #include "storage/principal.h"
 
 #include <stdio.h>
 
-#define MAX_OUT (1u << 20)
-#define COME_BACK_S 2u
-
 struct spending_query {
     struct slice from, to, group;
     int64_t limit;
 };
 
+/* clang-format off */
 #define ROWS(groups)                                                                               \
-    {.name = "from",                                                                               \
-     .type = FORM_STRING,                                                                          \
-     .at = offsetof(struct spending_query, from),                                                  \
-     .class = FORM_DATE},                                                                          \
-        {.name = "to",                                                                             \
-         .type = FORM_STRING,                                                                      \
-         .at = offsetof(struct spending_query, to),                                                \
-         .class = FORM_DATE},                                                                      \
-        {.name = "limit",                                                                          \
-         .type = FORM_INT,                                                                         \
-         .at = offsetof(struct spending_query, limit),                                             \
-         .min = 1,                                                                                 \
-         .max = 1000},                                                                             \
-    {                                                                                              \
-        .name = "group", .type = FORM_STRING, .at = offsetof(struct spending_query, group),        \
-        .class = FORM_IDENTIFIER, .words = groups                                                  \
-    }
+    {"from", FORM_STRING, offsetof(struct spending_query, from), .class = FORM_DATE},              \
+    {"to", FORM_STRING, offsetof(struct spending_query, to), .class = FORM_DATE},                  \
+    {"limit", FORM_INT, offsetof(struct spending_query, limit), .min = 1, .max = 1000},            \
+    {"group", FORM_STRING, offsetof(struct spending_query, group), .class = FORM_IDENTIFIER,       \
+     .words = (groups)}
+/* clang-format on */
 
 static const struct form_field all_fields[] = {
     ROWS("model provider day key team owner purpose"),
@@ -56,8 +40,7 @@ static const struct form_field own_fields[] = {
 static const struct form own_form = FORM_OF(struct spending_query, own_fields);
 
 struct spending {
-    struct request *req; /* counted reference, dropped by spending_end() */
-    struct op *op;       /* the statement, or NULL */
+    struct query q;
     enum costs_group group;
 };
 
@@ -117,9 +100,8 @@ static void put_ledger(struct json_writer *w)
     json_obj_end(w);
 }
 
-static void put_answer(struct json_writer *w, enum costs_group group, const struct pg_rows *rows)
+static void put_members(struct json_writer *w, enum costs_group group, const struct pg_rows *rows)
 {
-    json_obj(w);
     json_kv_cstr(w, "group", costs_group_name(group));
     json_put_key(w, "items");
     json_arr(w);
@@ -132,50 +114,23 @@ static void put_answer(struct json_writer *w, enum costs_group group, const stru
     put_sums(w, rows, 0);
     json_obj_end(w);
     put_ledger(w);
-    json_obj_end(w);
-}
-
-static void answer(struct request *req, enum costs_group group, const struct pg_rows *rows)
-{
-    struct json_writer w;
-    struct buf out;
-
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
-    put_answer(&w, group, rows);
-    request_finish(req, buf_err(&out), buf_slice(&out));
-    buf_deinit(&out);
-}
-
-/* --- the flow --------------------------------------------------------------------------------- */
-
-/* The only exit. */
-static void spending_end(struct spending *s, enum gw_err err, const struct pg_rows *rows)
-{
-    struct error_detail d = {.retry_after_s = err == GW_EUNAVAIL ? COME_BACK_S : 0};
-
-    op_cancel(&s->op);
-    request_on_abort(s->req, NULL, NULL);
-    if (err)
-        request_fail(s->req, err, &d);
-    else
-        answer(s->req, s->group, rows);
-    request_unref(s->req);
 }
 
 static void on_rows(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct spending *s = arg;
+    struct json_writer w;
+    struct buf out;
 
-    s->op = NULL;
-    spending_end(s, err, rows);
+    if (!query_good(&s->q, err))
+        return;
+    query_object(&w, &out);
+    put_members(&w, s->group, rows);
+    json_obj_end(&w);
+    query_reply(&s->q, 200, &out);
 }
 
-static void on_client_gone(struct request *req, void *arg)
-{
-    (void)req;
-    spending_end(arg, GW_EGONECLIENT, NULL);
-}
+/* --- the question ----------------------------------------------------------------------------- */
 
 /* Reads the query; false when the request has been answered. */
 static bool read_query(struct request *req, const struct form *form, struct spending_query *q)
@@ -195,20 +150,14 @@ static bool read_query(struct request *req, const struct form *form, struct spen
 static void spending_begin(struct request *req, const struct spending_query *q,
                            struct costs_filter f)
 {
-    struct spending *s = arena_new(req->arena, struct spending);
+    struct spending *s = query_new(req, struct spending);
 
-    if (!s) {
-        request_finish(req, GW_ENOMEM, SLICE_NONE);
+    if (!s)
         return;
-    }
-    *s = (struct spending){.req = request_ref(req)};
     f.from = q->from;
     f.to = q->to;
     (void)costs_group_find(q->group, &s->group);
-    request_on_abort(req, on_client_gone, s);
-    s->op = costs_read(&f, s->group, q->limit, req->deadline_us, on_rows, s);
-    if (!s->op)
-        spending_end(s, GW_ENOMEM, NULL);
+    query_wait(&s->q, costs_read(&f, s->group, q->limit, req->deadline_us, on_rows, s));
 }
 
 void spending_all(struct request *req)
