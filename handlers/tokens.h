@@ -1,4 +1,4 @@
-/* tokens.h - /api/v1/auth/token, /validate and /revoke. */
+/* tokens.h - /api/v1/auth/token (tokens_issue.c), /validate and /revoke. */
 #pragma once
 
 #include "gateway/http/request.h"
