@@ -53,6 +53,13 @@ void ledger_count_stored(uint64_t rows)
     metrics_add(metric.stored, (int64_t)rows);
 }
 
+void ledger_count_damaged(const struct segment *g, uint64_t rows)
+{
+    ledger.dropped += rows;
+    metrics_add(metric.dropped, (int64_t)rows);
+    log_error(&ledger_log, "ledger_rows_damaged", F_CSTR("spool_id", g->name), F_INT("rows", rows));
+}
+
 void ledger_count_rejected(void)
 {
     ledger.rejected++;
@@ -110,6 +117,9 @@ static void on_adopted(const struct segment *g, void *arg)
             ledger_due_add(&line);
     log_info(&ledger_log, "ledger_file_taken_over", F_CSTR("spool_id", g->name),
              F_INT("rows", g->rows), F_INT("damaged_bytes", g->damaged));
+    if (g->damaged)
+        log_error(&ledger_log, "ledger_rows_damaged", F_CSTR("spool_id", g->name),
+                  F_INT("bytes", g->damaged));
     ledger_gauges();
     ledger_ship_kick();
 }
@@ -118,6 +128,13 @@ static void on_set_aside(const char *file, void *arg)
 {
     log_error(&ledger_log, "ledger_file_damaged", F_CSTR("file", file),
               F_CSTR("hint", "it was renamed to end in .bad"));
+}
+
+static void on_lost(unsigned files, void *arg)
+{
+    log_error(&ledger_log, "ledger_files_removed", F_INT("files", files), F_CSTR("dir", ledger.dir),
+              F_CSTR("hint", "somebody cleared the directory; they are written again"));
+    ledger_gauges();
 }
 
 static void on_state(enum gw_err err, void *arg)
@@ -148,7 +165,10 @@ enum gw_err ledger_init(const struct conf *c)
         .sync = sync_of(c),
         .sync_us = (uint64_t)c->ledger_fsync_ms * 1000,
         .scan_us = SCAN_US,
-        .on = {.adopted = on_adopted, .set_aside = on_set_aside, .state = on_state},
+        .on = {.adopted = on_adopted,
+               .set_aside = on_set_aside,
+               .lost = on_lost,
+               .state = on_state},
     };
     struct spool_stats st;
     int n = snprintf(ledger.dir, sizeof(ledger.dir), "%.*s", SLICE_ARG(c->ledger_dir));

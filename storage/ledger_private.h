@@ -30,6 +30,8 @@ extern struct ledger ledger;
 /* Rows [old position, new position) of a segment have left the spool (or come back: from > to). */
 void ledger_count_stored(uint64_t rows);
 void ledger_count_rejected(void);
+/* Rows that were there and can be read no more: dropped. */
+void ledger_count_damaged(const struct segment *g, uint64_t rows);
 void ledger_gauges(void);
 
 /* --- ledger_line.c --- */

@@ -504,6 +504,19 @@ static void ship_goto(enum ship_state next)
         failed(GW_ENOMEM);
 }
 
+/* Rows are said to be left in the segment, and none can be read: its disk or its memory has changed
+ * under us. What they cost stays due until the next start. */
+static void give_up_rest(void)
+{
+    struct segment *g = ship.g;
+
+    stop();
+    ledger_count_damaged(g, g->rows - g->shipped);
+    spool_give_up(ledger.spool, g);
+    ledger_gauges();
+    loop_defer(&ship.soon, begin, NULL);
+}
+
 /* Takes the next batch, if there is one. */
 static void begin(void *arg)
 {
@@ -523,6 +536,8 @@ static void begin(void *arg)
     build();
     if (buf_err(&ship.data))
         wait_for_better(buf_err(&ship.data));
+    else if (!ship.rows)
+        give_up_rest();
     else
         ship_goto(is_rejected() ? SHIP_REJECT : SHIP_BEGIN);
 }

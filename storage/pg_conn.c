@@ -197,6 +197,12 @@ void pg_conn_open(struct pg_server *srv)
 
 /* --- the answer ------------------------------------------------------------------------------- */
 
+/* "no partition of relation found for row": the table is at fault, not the data. */
+static bool lacks_partition(const PGresult *res, const char *sqlstate)
+{
+    return strcmp(sqlstate, "23514") == 0 && !PQresultErrorField(res, PG_DIAG_CONSTRAINT_NAME);
+}
+
 static enum gw_err classify(const PGresult *res)
 {
     const char *sqlstate;
@@ -210,7 +216,9 @@ static enum gw_err classify(const PGresult *res)
     case PGRES_FATAL_ERROR:
     case PGRES_NONFATAL_ERROR:
         sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-        return sqlstate ? pg_sqlstate_err(sqlstate) : GW_EUNAVAIL; /* libpq's own: it was lost */
+        if (!sqlstate)
+            return GW_EUNAVAIL; /* libpq's own: it was lost */
+        return lacks_partition(res, sqlstate) ? GW_EINTERNAL : pg_sqlstate_err(sqlstate);
     default:
         return GW_EINTERNAL;
     }

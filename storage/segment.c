@@ -24,7 +24,8 @@
 #define SUFFIX ".spool"
 #define RECORD_HEAD 8u
 #define WINDOW (64u << 10) /* pages are asked for in steps of this */
-#define MAX_SIZE (1u << 30)
+#define MAX_SIZE (64u << 20)
+#define PAGE_BYTES 4096u
 #define PATH_BYTES 4224u
 
 struct head {
@@ -112,17 +113,23 @@ struct slice segment_next(const struct segment *g, size_t *pos)
     return SLICE_NONE;
 }
 
-/* Counts the records of a file that was taken over, and finds its end. */
+/* Counts the records of a file that was taken over, and finds its end. A length behind that
+ * belonged to a record: the lengths of those that were never published are 0. */
 static void count_records(struct segment *g)
 {
     size_t pos = 0, before = SEGMENT_HEADER, last = SEGMENT_HEADER;
     struct slice r;
+    uint32_t n;
 
     g->end = g->size & ~(size_t)7u;
     while ((r = segment_next(g, &pos)).p) {
         g->damaged += pos - RECORD_HEAD - round_up(r.n) - before;
         before = last = pos;
         g->rows++;
+    }
+    if (g->end - last >= RECORD_HEAD) {
+        memcpy(&n, g->map + last, sizeof(n));
+        g->damaged += n ? RECORD_HEAD : 0;
     }
     g->end = last;
 }
@@ -219,9 +226,9 @@ static enum gw_err publish(const char *dir, const char *name, const char *from)
     return rename(from, path) == 0 ? GW_OK : error_of(errno);
 }
 
-static enum gw_err map_file(struct segment *g, int prot)
+static enum gw_err map_file(struct segment *g)
 {
-    void *map = mmap(NULL, g->size, prot, MAP_SHARED, g->fd, 0);
+    void *map = mmap(NULL, g->size, PROT_READ | PROT_WRITE, MAP_SHARED, g->fd, 0);
 
     if (map == MAP_FAILED)
         return error_of(errno);
@@ -242,7 +249,7 @@ static enum gw_err create_once(const char *dir, size_t size, struct segment **re
         err = GW_EIO;
     if (!err) {
         g->fd = open_new(path, size);
-        err = g->fd < 0 ? error_of(errno) : map_file(g, PROT_READ | PROT_WRITE);
+        err = g->fd < 0 ? error_of(errno) : map_file(g);
     }
     if (!err && !fault_in(g, SEGMENT_HEADER))
         err = GW_EFULL;
@@ -351,6 +358,24 @@ static int open_orphan(const char *path, struct stat *ret)
     return -1;
 }
 
+/* A copy in memory: what the disk cannot read any more, and a file that somebody cuts short, would
+ * be SIGBUS in a map. Pages that cannot be read are zeros, which is damage like any other. */
+static enum gw_err read_file(struct segment *g)
+{
+    void *map = mmap(NULL, g->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t at, n;
+
+    if (map == MAP_FAILED)
+        return error_of(errno);
+    g->map = map;
+    for (at = 0; at < g->size; at += n) {
+        n = g->size - at < PAGE_BYTES ? g->size - at : PAGE_BYTES;
+        if (pread(g->fd, g->map + at, n, (off_t)at) < 0)
+            memset(g->map + at, 0, n);
+    }
+    return GW_OK;
+}
+
 static bool head_is_good(struct segment *g, const char *file)
 {
     const struct head *h = head_of(g);
@@ -392,7 +417,7 @@ enum gw_err segment_adopt(const char *dir, const char *file, struct segment **re
     }
     g->fd = fd;
     g->sealed = g->adopted = g->unsure = true;
-    err = g->size < SEGMENT_HEADER || g->size > MAX_SIZE ? GW_EBADREQ : map_file(g, PROT_READ);
+    err = g->size < SEGMENT_HEADER || g->size > MAX_SIZE ? GW_EBADREQ : read_file(g);
     if (!err && !head_is_good(g, file))
         err = GW_EBADREQ;
     if (err) {
@@ -430,6 +455,20 @@ enum gw_err segment_remove(const struct segment *g, const char *dir)
     if (!path_in(path, dir, "", g->name, SUFFIX))
         return GW_EIO;
     return unlink(path) == 0 || errno == ENOENT ? GW_OK : GW_EIO;
+}
+
+bool segment_has_lost_its_file(const struct segment *g)
+{
+    struct stat st;
+
+    return g->fd >= 0 && fstat(g->fd, &st) == 0 && st.st_nlink == 0;
+}
+
+void segment_forget_file(struct segment *g)
+{
+    close(g->fd);
+    g->fd = -1;
+    g->synced = 0;
 }
 
 struct segment *segment_free(struct segment *g)

@@ -10,7 +10,7 @@
  * kernel's page cache when segment_append() returns: a process that is killed loses none. The file
  * is locked (flock) by its process for as long as that lives; one whose lock is free belongs to the
  * dead. A reader takes a record only when its CRC is right, and looks for the next one behind
- * damage (after a power cut pages may be missing).
+ * damage (after a power cut pages may be missing). A file that was taken over is read into memory.
  *
  * A position is the offset behind a record; 0 stands before the first. Position and id name a
  * record for ever.
@@ -39,7 +39,7 @@ struct segment {
     size_t end;       /* behind the last record */
     size_t faulted;   /* pages before this are there to be written to */
     size_t synced;    /* what lies before this has been forced to disk */
-    size_t damaged;   /* bytes that are no record, of a file that was taken over */
+    size_t damaged;   /* of a file that was taken over: bytes that were a record; 0 = none known */
     uint64_t rows;    /* records in it */
     uint64_t shipped; /* records before `done` */
     size_t done;      /* position up to which the owner needs nothing any more */
@@ -79,6 +79,12 @@ enum gw_err segment_sync_dir(const char *dir) MUST_CHECK;
 
 /* Removes the file, if there is one. GW_EIO. */
 enum gw_err segment_remove(const struct segment *g, const char *dir) MUST_CHECK;
+
+/* Was the file removed under its owner? Asks no disk: the file is open. */
+bool segment_has_lost_its_file(const struct segment *g);
+
+/* From now on it is in memory only; what is in it stays. */
+void segment_forget_file(struct segment *g);
 
 /* Unmaps, unlocks, frees; the file stays. NULL is fine; returns NULL. */
 struct segment *segment_free(struct segment *g);

@@ -432,6 +432,40 @@ bool spool_append(struct spool *s, struct slice record)
     return true;
 }
 
+/* --- files removed under us ------------------------------------------------------------------ */
+
+/* What is unshipped of it goes on in memory, and from there to a file anew. */
+static void file_lost(struct spool *s, struct segment *g)
+{
+    segment_forget_file(g);
+    s->own_file_bytes -= g->size;
+    s->memory_bytes += g->size;
+    if (g == s->active)
+        roll(s);
+}
+
+/* Somebody has cleared the directory: rows in files without a name would be lost with us. */
+static void look_for_lost_files(struct spool *s)
+{
+    struct segment *g, *next;
+    unsigned lost = 0;
+
+    if (s->spare && segment_has_lost_its_file(s->spare)) {
+        s->own_file_bytes -= s->spare->size;
+        s->spare = segment_free(s->spare);
+        lost++;
+    }
+    for (g = TAILQ_FIRST(&s->own); g; g = next) {
+        next = TAILQ_NEXT(g, link);
+        if (g->busy || !segment_has_lost_its_file(g))
+            continue;
+        file_lost(s, g);
+        lost++;
+    }
+    if (lost && s->cfg.on.lost)
+        s->cfg.on.lost(lost, s->cfg.on.arg);
+}
+
 /* --- shipping ------------------------------------------------------------------------------- */
 
 static struct segment *first_unshipped(const struct segment_list *list)
@@ -456,11 +490,18 @@ static size_t bytes_behind(const struct segment *g, size_t pos)
     return g->end - (pos < SEGMENT_HEADER ? SEGMENT_HEADER : pos);
 }
 
+/* What a file holds may change under us, so that more can be read than was counted. */
+static uint64_t at_most(uint64_t n, uint64_t max)
+{
+    return n < max ? n : max;
+}
+
 void spool_shipped(struct spool *s, const struct segment *cg, size_t pos, uint64_t rows)
 {
     struct segment *g = (struct segment *)cg;
 
-    assert(pos >= g->done && pos <= g->end && rows <= g->rows - g->shipped);
+    assert(pos >= g->done && pos <= g->end);
+    rows = at_most(rows, g->rows - g->shipped);
     s->bytes -= bytes_behind(g, g->done) - bytes_behind(g, pos);
     s->rows -= rows;
     g->done = pos;
@@ -476,6 +517,7 @@ uint64_t spool_move(struct spool *s, const struct segment *cg, size_t pos)
 
     while (at < pos && segment_next(g, &at).p && at <= pos)
         rows++;
+    rows = at_most(rows, g->rows);
     pos = pos < g->end ? pos : g->end;
     s->bytes += bytes_behind(g, pos);
     s->bytes -= bytes_behind(g, g->done);
@@ -485,6 +527,17 @@ uint64_t spool_move(struct spool *s, const struct segment *cg, size_t pos)
     g->shipped = rows;
     retire(s, g);
     return rows;
+}
+
+void spool_give_up(struct spool *s, const struct segment *cg)
+{
+    struct segment *g = (struct segment *)cg;
+
+    s->rows -= g->rows - g->shipped;
+    s->bytes -= bytes_behind(g, g->done);
+    g->rows = g->shipped;
+    g->done = g->end;
+    retire(s, g);
 }
 
 /* --- files of the dead ---------------------------------------------------------------------- */
@@ -564,6 +617,7 @@ static void on_tick(void *arg)
     struct spool *s = arg;
 
     loop_timer_set(&s->tick, loop_now_us() + (s->cfg.scan_us < TICK_US ? s->cfg.scan_us : TICK_US));
+    look_for_lost_files(s);
     if (needs_spare(s))
         prepare(s);
     else

@@ -8,7 +8,8 @@
  *
  * The next segment is made in the offload pool while the present one fills. When none can be made
  * (disk full, read-only, directory missing, more than max_bytes), records go to segments in memory;
- * those are written to files as soon as files can be made again, unless they were shipped first.
+ * those are written to files as soon as files can be made again, unless they were shipped first. So
+ * are those whose file somebody removes.
  * Past memory_bytes records are refused. Everything here belongs to the loop.
  *
  * What `sync` promises: SPOOL_NEVER - a killed process loses nothing, a power cut what the kernel
@@ -27,6 +28,7 @@ enum spool_sync { SPOOL_NEVER, SPOOL_INTERVAL, SPOOL_ALWAYS };
 struct spool_events {
     void (*adopted)(const struct segment *g, void *arg); /* before spool_first() may return it */
     void (*set_aside)(const char *file, void *arg);      /* a file that is no segment */
+    void (*lost)(unsigned files, void *arg);             /* removed by somebody else */
     void (*state)(enum gw_err err, void *arg); /* why no file can be made; or GW_OK again */
     void *arg;
 };
@@ -66,6 +68,10 @@ void spool_shipped(struct spool *s, const struct segment *g, size_t pos, uint64_
 /* Whoever stores them says that it has all up to `pos`, be that more or less than was known here.
  * Returns how many records of the segment that is; the segment may be gone afterwards. */
 uint64_t spool_move(struct spool *s, const struct segment *g, size_t pos);
+
+/* What is left of the segment cannot be read any more (its disk or memory has changed under us): it
+ * counts no longer. The segment may be gone afterwards. */
+void spool_give_up(struct spool *s, const struct segment *g);
 
 struct spool_stats {
     uint64_t rows, bytes;  /* not shipped yet */

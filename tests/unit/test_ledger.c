@@ -621,6 +621,27 @@ static void test_a_record_of_a_later_version_is_put_aside(void **state)
     expect_each_once(2);
 }
 
+static void test_a_row_damaged_under_us_is_dropped_and_holds_up_no_other(void **state)
+{
+    struct segment *g;
+    char *found;
+
+    db.up = false;
+    add("r0");
+    add("DAMAGED");
+    add("r1");
+    g = spool_first(ledger.spool);
+    found = memmem(g->map, g->end, "DAMAGED", 7);
+    found[2] ^= 1;
+    db.up = true;
+    TURNS_UNTIL(stats().pending_rows == 0);
+    assert_int_equal(stats().dropped, 1);
+    assert_int_equal(db.now.n_rows, 2);
+    add("r2");
+    TURNS_UNTIL(db.now.n_rows == 3);
+    assert_int_equal(stats().dropped, 1);
+}
+
 static void test_what_is_left_goes_out_at_the_end_and_by_the_next(void **state)
 {
     add_many(3);
@@ -657,6 +678,7 @@ int main(void)
         T(test_usage_that_is_refused_is_left_out),
         T(test_errors_that_are_not_the_datas_reject_nothing),
         T(test_a_record_of_a_later_version_is_put_aside),
+        T(test_a_row_damaged_under_us_is_dropped_and_holds_up_no_other),
         T(test_what_is_left_goes_out_at_the_end_and_by_the_next),
     };
 

@@ -252,6 +252,83 @@ static void test_a_length_that_lies_is_no_record(void **state)
     }
 }
 
+static void test_a_torn_record_at_the_end_is_told(void **state)
+{
+    struct segment *g = make();
+    size_t torn;
+
+    add(g, "first");
+    torn = g->end;
+    add(g, "last");
+    segment_free(g);
+    write_at(only_file(".spool"), (off_t)torn + 8, "XX", 2);
+    g = adopt_only();
+    assert_int_equal(g->rows, 1);
+    assert_true(g->damaged > 0);
+    segment_free(g);
+}
+
+static void test_a_file_that_is_cut_short_after_it_was_taken_over_is_still_read(void **state)
+{
+    struct segment *g = make();
+    char path[320];
+    size_t pos = 0;
+
+    add(g, "one");
+    add(g, "two");
+    snprintf(path, sizeof(path), "%s/%s", dir, only_file(".spool"));
+    segment_free(g);
+    g = adopt_only();
+    assert_int_equal(truncate(path, 0), 0); /* a map of it would be SIGBUS from here on */
+    expect_next(g, &pos, "one");
+    expect_next(g, &pos, "two");
+    expect_next(g, &pos, NULL);
+    segment_free(g);
+}
+
+static void test_a_file_that_was_cut_short_has_the_records_before_the_cut(void **state)
+{
+    struct segment *g = make();
+    char path[320];
+    size_t pos = 0, second;
+
+    add(g, "one");
+    add(g, "two");
+    second = g->end;
+    add(g, "three");
+    snprintf(path, sizeof(path), "%s/%s", dir, only_file(".spool"));
+    segment_free(g);
+    assert_int_equal(truncate(path, (off_t)second + 11), 0);
+    g = adopt_only();
+    expect_next(g, &pos, "one");
+    expect_next(g, &pos, "two");
+    expect_next(g, &pos, NULL);
+    segment_free(g);
+}
+
+static void test_a_file_removed_under_its_owner_is_noticed_and_its_records_stay(void **state)
+{
+    struct segment *g = make();
+    char path[320];
+    size_t pos = 0;
+    int fd = -1;
+
+    add(g, "one");
+    assert_false(segment_has_lost_its_file(g));
+    snprintf(path, sizeof(path), "%s/%s", dir, only_file(".spool"));
+    assert_int_equal(unlink(path), 0);
+    assert_true(segment_has_lost_its_file(g));
+    segment_forget_file(g);
+    assert_false(segment_has_lost_its_file(g));
+    g->sealed = true;
+    assert_int_equal(segment_save(g, dir, &fd), GW_OK);
+    segment_settle(g, fd);
+    segment_free(g);
+    g = adopt_only();
+    expect_next(g, &pos, "one");
+    segment_free(g);
+}
+
 static void test_files_that_are_no_segments_are_set_aside(void **state)
 {
     struct segment *g = NULL;
@@ -442,6 +519,10 @@ int main(void)
         T(test_a_record_that_was_never_published_is_not_there),
         T(test_records_behind_a_torn_one_are_found),
         T(test_a_length_that_lies_is_no_record),
+        T(test_a_torn_record_at_the_end_is_told),
+        T(test_a_file_that_is_cut_short_after_it_was_taken_over_is_still_read),
+        T(test_a_file_that_was_cut_short_has_the_records_before_the_cut),
+        T(test_a_file_removed_under_its_owner_is_noticed_and_its_records_stay),
         T(test_files_that_are_no_segments_are_set_aside),
         T(test_a_header_that_is_damaged_is_set_aside),
         T(test_what_was_left_before_the_rename_is_removed),

@@ -25,7 +25,7 @@
 
 static char base[64], dir[80];
 static struct spool *spool;
-static unsigned adopted, aside, states;
+static unsigned adopted, aside, states, lost;
 static enum gw_err last_state;
 
 static void on_adopted(const struct segment *g, void *arg)
@@ -38,6 +38,11 @@ static void on_aside(const char *file, void *arg)
     aside++;
 }
 
+static void on_lost(unsigned n, void *arg)
+{
+    lost += n;
+}
+
 static void on_state(enum gw_err err, void *arg)
 {
     states++;
@@ -47,7 +52,7 @@ static void on_state(enum gw_err err, void *arg)
 static int enter(void **state)
 {
     snprintf(base, sizeof(base), "/tmp/test_spool.XXXXXX");
-    adopted = aside = states = 0;
+    adopted = aside = states = lost = 0;
     if (!mkdtemp(base))
         return -1;
     snprintf(dir, sizeof(dir), "%s/spool", base);
@@ -74,7 +79,7 @@ static struct spool_config config(void)
         .max_bytes = 64 * SIZE,
         .sync = SPOOL_NEVER,
         .scan_us = 1000,
-        .on = {.adopted = on_adopted, .set_aside = on_aside, .state = on_state},
+        .on = {.adopted = on_adopted, .set_aside = on_aside, .lost = on_lost, .state = on_state},
     };
 }
 
@@ -300,6 +305,85 @@ static void test_files_that_are_none_of_ours_are_set_aside(void **state)
     assert_int_equal(files("garbage.spool.bad"), 1);
 }
 
+static void clear_directory(void)
+{
+    char cmd[128];
+
+    snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+    assert_int_equal(system(cmd), 0);
+}
+
+static void test_check_092_records_outlive_a_directory_that_is_cleared_under_them(void **state)
+{
+    open_spool(config());
+    add_all(1, PER_SEGMENT + 2); /* a sealed file, the active one, and perhaps a spare */
+    TURNS_UNTIL(files(".spool") >= 2);
+    clear_directory();
+    TURNS_UNTIL(lost >= 2 && stats().memory_bytes == 0 && files(".spool") >= 3);
+    add_all(PER_SEGMENT + 3, PER_SEGMENT + 5);
+    assert_int_equal(stats().rows, PER_SEGMENT + 5);
+    spool = spool_close(spool); /* what it leaves is in files */
+    open_spool(config());
+    TURNS_UNTIL(stats().rows == PER_SEGMENT + 5);
+    for (unsigned n = 0; n < PER_SEGMENT + 5;) {
+        const struct segment *g = spool_first(spool);
+
+        assert_non_null(g);
+        n += (unsigned)g->rows;
+        spool_shipped(spool, g, g->end, g->rows);
+    }
+    spool = spool_close(spool);
+    assert_int_equal(files(".spool"), 0);
+}
+
+static void test_a_spool_whose_file_is_removed_when_all_is_shipped_goes_on(void **state)
+{
+    open_spool(config());
+    add_all(1, 2);
+    assert_int_equal(ship_all(1), 3);
+    clear_directory();
+    TURNS_UNTIL(lost && files(".spool") >= 1);
+    assert_int_equal(stats().rows, 0);
+    assert_int_equal(stats().bytes, 0);
+    assert_int_equal(stats().memory_bytes, 0);
+    add_all(3, 4);
+    assert_int_equal(ship_all(3), 5);
+}
+
+/* Damages the record behind a position of the segment that is shipped first. */
+static void damage(size_t pos)
+{
+    const struct segment *g = spool_first(spool);
+
+    g->map[(pos ? pos : SEGMENT_HEADER) + 8 + 3] ^= 0x10;
+}
+
+static void test_records_damaged_under_us_are_given_up_and_hold_up_nothing(void **state)
+{
+    const struct segment *g;
+    size_t pos = 0;
+    uint64_t rows = 0;
+
+    open_spool(config());
+    add_all(1, 3);
+    damage(spool_first(spool)->end - RECORD - 8); /* the last one */
+    g = spool_first(spool);
+    while (segment_next(g, &pos).p)
+        rows++;
+    assert_int_equal(rows, 2);
+    spool_shipped(spool, g, pos, rows);
+    assert_int_equal(stats().rows, 1);
+    spool_give_up(spool, spool_first(spool));
+    assert_null(spool_first(spool));
+    assert_int_equal(stats().rows, 0);
+    assert_int_equal(stats().bytes, 0);
+    add_all(3, PER_SEGMENT + 3);
+    spool_move(spool, g, pos); /* the database stands before what was given up */
+    assert_int_equal(ship_all(3), PER_SEGMENT + 4);
+    assert_int_equal(stats().rows, 0);
+    assert_int_equal(stats().bytes, 0);
+}
+
 static void test_check_092_without_a_directory_records_wait_in_memory(void **state)
 {
     FILE *f = fopen(dir, "w"); /* a file stands where the directory should */
@@ -437,6 +521,9 @@ int main(void)
         T(test_many_files_are_taken_over_a_few_at_a_time),
         T(test_two_spools_share_a_directory),
         T(test_files_that_are_none_of_ours_are_set_aside),
+        T(test_check_092_records_outlive_a_directory_that_is_cleared_under_them),
+        T(test_a_spool_whose_file_is_removed_when_all_is_shipped_goes_on),
+        T(test_records_damaged_under_us_are_given_up_and_hold_up_nothing),
         T(test_check_092_without_a_directory_records_wait_in_memory),
         T(test_check_092_memory_is_written_out_when_the_directory_is_back),
         T(test_files_in_the_making_count_towards_the_ceiling),
