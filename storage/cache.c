@@ -1,9 +1,10 @@
 /*
  * cache.c - see cache.h.
  *
- * A value in Redis is a head of HEAD_BYTES (mark, wall time it was made, lifetime) and the bytes.
- * Age and lifetime are wall times there, since processes share nothing else; a clock that jumps
- * makes entries look too old, which is a miss, or as new as can be.
+ * A value in Redis is a head and the bytes. Age and lifetime are wall times there, since processes
+ * share nothing else; a clock that jumps makes entries look too old, which is a miss, or as new as
+ * can be. A checksum over key, head and bytes makes a miss of what was damaged or put under another
+ * key, and the generation one of what was on its way while the cache was cleared.
  */
 #include "storage/cache.h"
 
@@ -17,9 +18,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
+#include <zlib.h>
 
-#define MARK "PC1"
-#define HEAD_BYTES 20u /* mark, NUL, two 64-bit numbers in this machine's order */
+#define MARK "PC2"
 #define KEY_MAX 80u
 #define POLL_US 1000000u
 #define GENERATIONS "cache:generation"
@@ -34,6 +35,16 @@ static const struct {
     [CACHE_ENTITY] = {"entity", "entity:"},
     [CACHE_EMBEDDING] = {"embedding", "emb:"},
 };
+
+/* Of a value in Redis; numbers in this machine's order. */
+struct head {
+    char mark[4];
+    uint32_t crc; /* of the key, what follows here, and the bytes */
+    uint64_t made_us, ttl_us;
+    int64_t generation;
+};
+
+_Static_assert(sizeof(struct head) == 32, "the head has no gaps");
 
 struct tier {
     struct lru *lru;
@@ -157,25 +168,37 @@ static struct slice redis_key(enum cache_kind k, const struct lru_key *key, char
     return slice_of(to, (size_t)(at - to));
 }
 
-/* A blob of what Redis had; NULL when it is nothing of ours, or too old. */
-static struct blob *blob_read(struct slice s)
+static uint32_t checksum(const struct lru_key *key, const struct head *h, const char *p, size_t n)
 {
-    uint64_t now = loop_now_us(), wall = loop_wall_us(), made, ttl_us, age_us;
-    struct blob *b;
+    const size_t from = offsetof(struct head, made_us);
+    uLong crc = crc32(0, key->sha, sizeof(key->sha));
 
-    if (s.n < HEAD_BYTES || memcmp(s.p, MARK, sizeof(MARK)) != 0)
+    crc = crc32(crc, (const Bytef *)h + from, (uInt)(sizeof(*h) - from));
+    return (uint32_t)crc32(crc, (const Bytef *)p, (uInt)n);
+}
+
+/* A blob of what Redis had under the key; NULL when it is nothing of ours, or too old. */
+static struct blob *blob_read(enum cache_kind k, const struct lru_key *key, struct slice s)
+{
+    uint64_t now = loop_now_us(), wall = loop_wall_us(), age_us;
+    struct blob *b;
+    struct head h;
+
+    if (s.n < sizeof(h))
         return NULL;
-    memcpy(&made, s.p + sizeof(MARK), sizeof(made));
-    memcpy(&ttl_us, s.p + sizeof(MARK) + sizeof(made), sizeof(ttl_us));
-    age_us = wall > made ? wall - made : 0;
-    if (age_us >= ttl_us)
+    memcpy(&h, s.p, sizeof(h));
+    if (memcmp(h.mark, MARK, sizeof(h.mark)) != 0 || h.generation < tiers[k].generation ||
+        h.crc != checksum(key, &h, s.p + sizeof(h), s.n - sizeof(h)))
         return NULL;
-    b = blob_new(s.n - HEAD_BYTES);
+    age_us = wall > h.made_us ? wall - h.made_us : 0;
+    if (age_us >= h.ttl_us)
+        return NULL;
+    b = blob_new(s.n - sizeof(h));
     if (!b)
         return NULL;
-    memcpy(b->bytes, s.p + HEAD_BYTES, b->n);
+    memcpy(b->bytes, s.p + sizeof(h), b->n);
     b->born_us = now > age_us ? now - age_us : 0;
-    b->dies_us = ttl_us - age_us > UINT64_MAX - now ? UINT64_MAX : now + (ttl_us - age_us);
+    b->dies_us = h.ttl_us - age_us > UINT64_MAX - now ? UINT64_MAX : now + (h.ttl_us - age_us);
     return b;
 }
 
@@ -201,7 +224,7 @@ static void on_got(enum gw_err err, const struct redis_value *v, void *arg)
 {
     struct fetch f = *(struct fetch *)arg;
     struct tier *t = &tiers[f.kind];
-    struct blob *b = !err && v->kind == REDIS_STR ? blob_read(v->s) : NULL;
+    struct blob *b = !err && v->kind == REDIS_STR ? blob_read(f.kind, &f.key, v->s) : NULL;
 
     free(arg);
     if (b && !is_young(b, f.max_age_us))
@@ -243,18 +266,20 @@ struct op *cache_fetch(enum cache_kind k, const struct lru_key *key, uint64_t ma
 static void store_shared(enum cache_kind k, const struct lru_key *key, const struct blob *b,
                          uint64_t ttl_us)
 {
-    uint64_t wall = loop_wall_us();
+    int64_t generation = tiers[k].generation;
+    struct head h = {.mark = MARK,
+                     .made_us = loop_wall_us(),
+                     .ttl_us = ttl_us,
+                     .generation = generation < 0 ? 0 : generation};
     char text[KEY_MAX], ms[24];
-    char *value = redis_up() ? malloc(HEAD_BYTES + b->n) : NULL;
+    char *value = redis_up() ? malloc(sizeof(h) + b->n) : NULL;
     struct slice argv[5] = {SLICE("SET"), redis_key(k, key, text),
-                            slice_of(value, HEAD_BYTES + b->n), SLICE("PX"), SLICE_NONE};
+                            slice_of(value, sizeof(h) + b->n), SLICE("PX"), SLICE_NONE};
 
     if (!value)
         return;
-    memcpy(value, MARK, sizeof(MARK));
-    memcpy(value + sizeof(MARK), &wall, sizeof(wall));
-    memcpy(value + sizeof(MARK) + sizeof(wall), &ttl_us, sizeof(ttl_us));
-    memcpy(value + HEAD_BYTES, b->bytes, b->n);
+    h.crc = checksum(key, &h, b->bytes, b->n);
+    memcpy(mempcpy(value, &h, sizeof(h)), b->bytes, b->n);
     argv[4] = slice_of(ms, (size_t)(decimal_u64(ms, ttl_us / 1000 ? ttl_us / 1000 : 1) - ms));
     (void)redis_send(argv, 5); /* whoever looks for it later makes it again */
     free(value);
@@ -324,7 +349,7 @@ static void on_poll(void *arg)
 
 /* --- clearing -------------------------------------------------------------------------------
  *
- *     SCAN --a page of keys--> UNLINK --> SCAN ... --no cursor, or nobody to ask--> end
+ *     BUMP --> SCAN --a page of keys--> UNLINK --> SCAN ... --no cursor, or nobody to ask--> end
  */
 
 struct clearing {
@@ -332,6 +357,7 @@ struct clearing {
     enum cache_kind kind;
     uint64_t removed;
     char cursor[24];
+    bool repaired; /* the generations' key was of another type */
     struct op *op; /* the command that is out, or NULL */
     void (*done)(uint64_t removed, void *arg);
     void *arg;
@@ -429,10 +455,44 @@ static void scan(struct clearing *c)
         loop_defer(&c->ending, clearing_end, c);
 }
 
+static void on_bumped(enum gw_err err, const struct redis_value *v, void *arg);
+
+/* False when it cannot be sent. */
+static bool bump(struct clearing *c)
+{
+    struct slice argv[4] = {SLICE("HINCRBY"), SLICE(GENERATIONS), slice_cstr(kinds[c->kind].name),
+                            SLICE("1")};
+
+    c->op = redis_command(argv, 4, on_bumped, c);
+    return c->op != NULL;
+}
+
+/* Something else stands where the generations should: out of the way with it, once. */
+static bool bump_again(struct clearing *c)
+{
+    struct slice argv[2] = {SLICE("UNLINK"), SLICE(GENERATIONS)};
+
+    if (c->repaired)
+        return false;
+    c->repaired = true;
+    return redis_send(argv, 2) && bump(c);
+}
+
+/* What has arrived here since the call had been asked for before: it goes too. */
+static void on_bumped(enum gw_err err, const struct redis_value *v, void *arg)
+{
+    struct clearing *c = arg;
+
+    c->op = NULL;
+    if (err == GW_EBADREQ && bump_again(c))
+        return;
+    if (!err && v->kind == REDIS_INT)
+        see_generation(&tiers[c->kind], v->i);
+    scan(c);
+}
+
 bool cache_clear(enum cache_kind k, void (*done)(uint64_t removed, void *arg), void *arg)
 {
-    struct slice bump[4] = {SLICE("HINCRBY"), SLICE(GENERATIONS), slice_cstr(kinds[k].name),
-                            SLICE("1")};
     struct clearing *c = calloc(1, sizeof(*c));
 
     if (!c)
@@ -441,8 +501,8 @@ bool cache_clear(enum cache_kind k, void (*done)(uint64_t removed, void *arg), v
     DL_APPEND(clearings, c);
     c->removed = forget_all(&tiers[k]);
     show_size(&tiers[k]);
-    (void)redis_send(bump, 4);
-    scan(c);
+    if (!bump(c))
+        loop_defer(&c->ending, clearing_end, c);
     return true;
 }
 

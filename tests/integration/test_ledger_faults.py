@@ -154,13 +154,16 @@ def test_partitions_made_and_dropped_under_writers_disturb_none(make_gateway, po
     one = restartable(make_gateway, pg=postgres)
     two = restartable(make_gateway, pg=postgres, env={"LEDGER_DIR": spool(one)})
     ending = threading.Event()
-    upkeep = []
+    dropped, refused = [], []
 
     def keep():
         while not ending.is_set():
-            postgres.psql("CREATE TABLE IF NOT EXISTS provider_calls_2024_01 PARTITION OF provider_calls "
-                          "FOR VALUES FROM ('2024-01-01 00:00Z') TO ('2024-02-01 00:00Z')")
-            upkeep.append(postgres.one("SELECT ledger_drop_before('2024-06-01') + ledger_partitions(3)"))
+            try:
+                postgres.psql("CREATE TABLE IF NOT EXISTS provider_calls_2024_01 PARTITION OF provider_calls "
+                              "FOR VALUES FROM ('2024-01-01 00:00Z') TO ('2024-02-01 00:00Z')")
+                dropped.append(postgres.one("SELECT ledger_drop_before('2024-06-01') + ledger_partitions(3)"))
+            except RuntimeError as e:
+                refused.append(str(e))
 
     with Load(one) as a, Load(two) as b:
         a.wait(10)
@@ -175,7 +178,8 @@ def test_partitions_made_and_dropped_under_writers_disturb_none(make_gateway, po
         keeper.join()
     for gw in (one, two):
         settled(gw)
-    assert a.failed == 0 and upkeep.count("1") > 3
+    assert a.failed == 0 and dropped.count("1") > 3
+    assert all("lock timeout" in e or "deadlock" in e for e in refused), refused  # it comes again in a minute
     assert_exactly_once(postgres, a.ok + b.ok, one)
 
 
