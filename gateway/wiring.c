@@ -57,7 +57,7 @@ static void share_circuit(const char *provider, enum breaker_state state, uint64
 enum gw_err wiring_start_circuits(const struct conf *c)
 {
     static const struct circuits_link link = {each_circuit, take_in_circuit};
-    static const struct provider_share share = {share_circuit};
+    static const struct provider_share share = {share_circuit, circuits_claim, circuits_release};
 
     provider_set_share(&share);
     return circuits_init(&link);

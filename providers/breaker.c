@@ -16,6 +16,7 @@ static void breaker_goto(struct breaker *b, enum breaker_state next)
     b->epoch++;
     b->failures = 0;
     b->probing = 0;
+    b->wait_until_us = 0;
     if (next == BREAKER_OPEN)
         b->n_opened++;
 }
@@ -30,10 +31,12 @@ uint64_t breaker_retry_in_us(const struct breaker *b, const struct breaker_confi
                              uint64_t now_us)
 {
     uint64_t elapsed_us = now_us > b->opened_us ? now_us - b->opened_us : 0;
+    uint64_t recovery_us = elapsed_us < c->recovery_us ? c->recovery_us - elapsed_us : 0;
+    uint64_t others_us = b->wait_until_us > now_us ? b->wait_until_us - now_us : 0;
 
-    if (b->state != BREAKER_OPEN || elapsed_us >= c->recovery_us)
+    if (b->state != BREAKER_OPEN)
         return 0;
-    return c->recovery_us - elapsed_us;
+    return recovery_us > others_us ? recovery_us : others_us;
 }
 
 bool breaker_would_allow(const struct breaker *b, const struct breaker_config *c, uint64_t now_us)
@@ -42,11 +45,28 @@ bool breaker_would_allow(const struct breaker *b, const struct breaker_config *c
     case BREAKER_CLOSED:
         return true;
     case BREAKER_HALF_OPEN:
-        return b->probing < c->probes;
+        return b->probing < c->probes && !b->asking && now_us >= b->wait_until_us;
     case BREAKER_OPEN:
-        return breaker_retry_in_us(b, c, now_us) == 0;
+        return breaker_retry_in_us(b, c, now_us) == 0 && !b->asking;
     }
     return false;
+}
+
+bool breaker_would_probe(const struct breaker *b, const struct breaker_config *c, uint64_t now_us)
+{
+    return b->state != BREAKER_CLOSED && breaker_would_allow(b, c, now_us);
+}
+
+void breaker_ask(struct breaker *b)
+{
+    b->asking = true;
+}
+
+void breaker_answer(struct breaker *b, uint64_t wait_until_us)
+{
+    b->asking = false;
+    if (b->state != BREAKER_CLOSED)
+        b->wait_until_us = wait_until_us;
 }
 
 bool breaker_allow(struct breaker *b, const struct breaker_config *c, uint64_t now_us,
@@ -112,6 +132,7 @@ bool breaker_force(struct breaker *b, enum breaker_state state, uint64_t opened_
     if (state == BREAKER_CLOSED)
         return breaker_reset(b);
     b->opened_us = opened_us;
+    b->wait_until_us = 0;
     if (b->state == state)
         return false;
     breaker_goto(b, state);

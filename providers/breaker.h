@@ -8,7 +8,9 @@
  *        '---------------------------------- probe succeeds -------------------'
  *
  * A half-open breaker admits `probes` calls at once; all others are refused. A probe that ends
- * without a verdict (client left, the request itself was bad) gives its place back.
+ * without a verdict (client left, the request itself was bad) gives its place back. Where several
+ * processes share a provider, they ask each other before a probe goes out: while it is being asked
+ * (breaker_ask), and while another's is out, there is none here.
  * Source of the pattern: M. Nygard, "Release It!", ch. 5.
  */
 #pragma once
@@ -27,8 +29,10 @@ struct breaker_config {
 
 struct breaker {
     enum breaker_state state;
-    unsigned failures; /* consecutive, while closed */
-    unsigned probing;  /* probes out */
+    unsigned failures;      /* consecutive, while closed */
+    unsigned probing;       /* probes out */
+    bool asking;            /* it is being asked whether the next probe may go out */
+    uint64_t wait_until_us; /* not before, since others probe; 0 again with each state */
     uint64_t opened_us;
     uint64_t epoch; /* changes with the state; late verdicts of an earlier one only count */
     /* totals, for the admin route */
@@ -48,6 +52,12 @@ bool breaker_would_allow(const struct breaker *b, const struct breaker_config *c
  * b->state); counts a refusal. Each pass must be handed back once with breaker_report(). */
 bool breaker_allow(struct breaker *b, const struct breaker_config *c, uint64_t now_us,
                    struct breaker_pass *ret_pass);
+/* Would breaker_allow() give a probe? */
+bool breaker_would_probe(const struct breaker *b, const struct breaker_config *c, uint64_t now_us);
+/* No probe is allowed until breaker_answer(). */
+void breaker_ask(struct breaker *b);
+/* wait_until_us: another process's is out, ask again then; 0: ours may go. */
+void breaker_answer(struct breaker *b, uint64_t wait_until_us);
 /* The call's outcome. Returns true when the state changed. */
 bool breaker_report(struct breaker *b, const struct breaker_config *c, struct breaker_pass pass,
                     enum breaker_verdict v, uint64_t now_us);

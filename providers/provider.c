@@ -140,6 +140,29 @@ void provider_report(struct provider_state *s, struct breaker_pass pass, enum br
         state_changed(s, true);
 }
 
+struct op *provider_claim(struct provider_state *s, uint64_t id, uint64_t lease_us,
+                          void (*done)(uint64_t wait_us, void *arg), void *arg)
+{
+    struct op *op = NULL;
+
+    if (sharing.claim && breaker_would_probe(&s->breaker, &s->config, loop_now_us()))
+        op = sharing.claim(s->name, id, s->config.probes, lease_us, done, arg);
+    if (op)
+        breaker_ask(&s->breaker);
+    return op;
+}
+
+void provider_claimed(struct provider_state *s, uint64_t wait_us)
+{
+    breaker_answer(&s->breaker, wait_us ? loop_now_us() + wait_us : 0);
+}
+
+void provider_release(struct provider_state *s, uint64_t id)
+{
+    if (sharing.release)
+        sharing.release(s->name, id);
+}
+
 void provider_report_late_failure(struct provider_state *s)
 {
     struct breaker_pass pass = {.epoch = s->breaker.epoch};

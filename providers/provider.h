@@ -124,6 +124,13 @@ bool provider_reset(struct slice name);
  * NULL. */
 struct provider_share {
     void (*changed)(const char *provider, enum breaker_state state, uint64_t opened_wall_us);
+    /* A probe named `id` is about to go out; may it, when all processes together send `probes` at
+     * once? done(wait_us, arg) on the loop, never inside: 0 when it may, else when to ask again.
+     * What is granted ends by itself after lease_us. NULL: there is nobody to ask, it may. */
+    struct op *(*claim)(const char *provider, uint64_t id, unsigned probes, uint64_t lease_us,
+                        void (*done)(uint64_t wait_us, void *arg), void *arg);
+    /* That one has ended and says nothing about the provider. */
+    void (*release)(const char *provider, uint64_t id);
 };
 void provider_set_share(const struct provider_share *share);
 /* Takes over a state another process published. */

@@ -17,6 +17,8 @@
 #define MAX_HEADERS                                                                                \
     (DIALECT_MAX_HEADERS + REGISTRY_MAX_HEADERS + PROVIDER_MAX_PASS_HEADERS + OWN_HEADERS)
 
+#define PROBE_US 60000000u /* what a probe takes at most that has no deadline */
+
 static void call_next(struct provider_call *c);
 static void call_send(struct provider_call *c);
 static void on_backoff(void *arg);
@@ -421,8 +423,18 @@ static struct retry_config retry_config_of(const struct provider_call *c)
     };
 }
 
+/* The breaker learns how the sending went; the other processes of a probe that told nothing. */
+static void report(struct provider_call *c, enum breaker_verdict v)
+{
+    provider_report(c->state, c->pass, v);
+    if (c->claim && v == BREAKER_NEUTRAL)
+        provider_release(c->state, c->claim);
+    c->claim = 0;
+    c->has_pass = false;
+}
+
 /* Sends what is encoded. The breaker has been asked whether it would allow it, or just did. */
-static void call_send(struct provider_call *c)
+static void call_transfer(struct provider_call *c)
 {
     struct retry_config rc = retry_config_of(c);
     struct log_ctx ctx = log_of(c);
@@ -437,8 +449,7 @@ static void call_send(struct provider_call *c)
     provider_answer_reset(c);
     c->transfer = start_transfer(c);
     if (!c->transfer) {
-        provider_report(c->state, c->pass, BREAKER_NEUTRAL);
-        c->has_pass = false;
+        report(c, BREAKER_NEUTRAL);
         call_end(c, GW_ENOMEM);
         return;
     }
@@ -455,6 +466,54 @@ static void call_send(struct provider_call *c)
         c->first_sent_us = c->sent_us;
     log_debug(&ctx, "provider_sent", F_CSTR("provider", c->state->name),
               F_STR("model", c->model->name), F_INT("attempt", c->info.attempts));
+}
+
+/* Nothing is asked for any more, and nothing held. */
+static void give_up_claim(struct provider_call *c)
+{
+    if (c->claiming)
+        provider_claimed(c->state, 0);
+    op_cancel(&c->claiming);
+    if (c->claim)
+        provider_release(c->state, c->claim);
+    c->claim = 0;
+}
+
+/* While it was asked, the circuit may have closed or opened anew. */
+static void on_claimed(uint64_t wait_us, void *arg)
+{
+    struct provider_call *c = arg;
+
+    c->claiming = NULL;
+    c->claim = wait_us ? 0 : c->claim;
+    provider_claimed(c->state, wait_us);
+    if (target_admits(c)) {
+        call_transfer(c);
+        return;
+    }
+    give_up_claim(c);
+    c->at++;
+    call_next(c);
+}
+
+/* False when there is nobody to ask. */
+static bool claim_probe(struct provider_call *c)
+{
+    uint64_t now = loop_now_us(), lease_us = PROBE_US;
+    uint64_t id = rng_u64() | 1;
+
+    if (c->req.deadline_us > now)
+        lease_us = c->req.deadline_us - now;
+    c->claiming = provider_claim(c->state, id, lease_us, on_claimed, c);
+    c->claim = c->claiming ? id : 0;
+    return c->claiming != NULL;
+}
+
+/* A probe is claimed first: there is one for all processes. */
+static void call_send(struct provider_call *c)
+{
+    if (c->state->breaker.state == BREAKER_CLOSED || !claim_probe(c))
+        call_transfer(c);
 }
 
 /* --- how a sending ended ------------------------------------------------------------------------
@@ -531,10 +590,9 @@ static void settle(struct provider_call *c, enum gw_err err)
     if (err == GW_EUPAUTH)
         metrics_add(metrics_get(M_PROVIDER_AUTH, c->state->name, NULL, NULL), 1);
     if (c->has_pass)
-        provider_report(c->state, c->pass, verdict_of(err));
+        report(c, verdict_of(err));
     else if (verdict_of(err) == BREAKER_FAILURE)
         provider_report_late_failure(c->state);
-    c->has_pass = false;
 }
 
 /* The same target again? Timeouts and garbage are not worth a second try at the same place. */
@@ -615,8 +673,7 @@ enum gw_err provider_go_live(struct provider_call *c)
             buf_deinit(&c->body); /* it is not sent again */
     }
     if (c->has_pass)
-        provider_report(c->state, c->pass, BREAKER_SUCCESS);
-    c->has_pass = false;
+        report(c, BREAKER_SUCCESS);
     c->info.report = &c->report;
     provider_touch_info(c);
     c->sink->on_live(&c->info, c->arg);
@@ -668,6 +725,8 @@ static void call_cancel(struct op *op)
 
     c->dead = true;
     op_cancel(&c->transfer);
+    if (c->claiming)
+        give_up_claim(c);
     settle(c, GW_EGONECLIENT);
     if (c->busy == 0)
         call_release(c);

@@ -70,6 +70,12 @@ struct provider_model *provider_model_of(struct provider_state *s, const struct 
 /* The breaker, with metrics and sharing of its changes. */
 bool provider_allow(struct provider_state *s, struct breaker_pass *ret_pass);
 void provider_report(struct provider_state *s, struct breaker_pass pass, enum breaker_verdict v);
+/* Asks the other processes whether a probe may go out (struct provider_share). NULL: it may. The
+ * breaker waits for the answer until provider_claimed(). */
+struct op *provider_claim(struct provider_state *s, uint64_t id, uint64_t lease_us,
+                          void (*done)(uint64_t wait_us, void *arg), void *arg);
+void provider_claimed(struct provider_state *s, uint64_t wait_us);
+void provider_release(struct provider_state *s, uint64_t id);
 /* A failure after the verdict was given (a stream cut in the middle). */
 void provider_report_late_failure(struct provider_state *s);
 
@@ -131,6 +137,8 @@ struct provider_call {
 
     /* the sending */
     struct op *transfer;
+    struct op *claiming; /* asks whether a probe may go out */
+    uint64_t claim;      /* the name of what was asked for or granted, 0 = none */
     struct breaker_pass pass;
     bool has_pass;
     bool in_flight;

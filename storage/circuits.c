@@ -28,6 +28,8 @@
 #define DEFAULT_RECOVERY_US 60000000u
 #define NAME_BYTES 64u
 #define RUN_ID_BYTES 64u
+#define PROBE_BYTES 24u
+#define MAX_LEASE_US (3600 * (uint64_t)1000000 - 1000)
 
 struct circuit {
     struct circuit *next;
@@ -50,7 +52,8 @@ static struct redis_script look = {
 };
 
 /* ARGV: state, opened_at, TTL in ms, latest time that can be. A newer opening of another process
- * stays; half_open only marks the opening it belongs to. Answers 1 when the key is there. */
+ * stays; half_open only marks the opening it belongs to. The probes of an opening stay with it, and
+ * go with it. Answers 1 when the key is there. */
 static struct redis_script write_script = {
     .name = "circuit_write",
     .text = IN_DB_0 "local at = redis.pcall('HGET', KEYS[1], 'opened_at')\n"
@@ -60,7 +63,7 @@ static struct redis_script write_script = {
                     "if at > tonumber(ARGV[2]) then return 1 end\n"
                     "local v = redis.pcall('HGET', KEYS[1], 'version')\n"
                     "v = type(v) == 'string' and tonumber(v) or 0\n"
-                    "redis.call('DEL', KEYS[1])\n"
+                    "if at ~= tonumber(ARGV[2]) then redis.call('DEL', KEYS[1]) end\n"
                     "redis.call('HSET', KEYS[1], 'state', ARGV[1], 'opened_at', ARGV[2],\n"
                     "           'version', string.format('%.0f', v + 1))\n"
                     "redis.call('PEXPIRE', KEYS[1], ARGV[3])\n"
@@ -70,6 +73,39 @@ static struct redis_script write_script = {
 static struct redis_script delete_script = {
     .name = "circuit_delete",
     .text = IN_DB_0 "return redis.call('DEL', KEYS[1])\n",
+};
+
+/* ARGV: field, lease in ms, how many there may be. Answers 0 when it is granted, else the ms until
+ * the next one ends. Without a key (somebody has just closed the circuit) it is counted all the
+ * same; what is no hash counts nothing. A lease over an hour is none of ours. */
+static struct redis_script claim_script = {
+    .name = "circuit_claim",
+    .text = IN_DB_0 "local t = redis.call('TIME')\n"
+                    "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+                    "local all = redis.pcall('HGETALL', KEYS[1])\n"
+                    "if all.err then return 0 end\n"
+                    "local out, soonest = 0, 3600000\n"
+                    "for i = 1, #all, 2 do\n"
+                    "  if string.sub(all[i], 1, 6) == 'probe:' then\n"
+                    "    local left = (tonumber(all[i + 1]) or 0) - now\n"
+                    "    if left > 0 and left <= 3600000 then\n"
+                    "      out = out + 1\n"
+                    "      if left < soonest then soonest = left end\n"
+                    "    else\n"
+                    "      redis.call('HDEL', KEYS[1], all[i])\n"
+                    "    end\n"
+                    "  end\n"
+                    "end\n"
+                    "if out >= tonumber(ARGV[3]) then return soonest end\n"
+                    "redis.call('HSET', KEYS[1], ARGV[1],\n"
+                    "           string.format('%.0f', now + tonumber(ARGV[2])))\n"
+                    "if #all == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end\n"
+                    "return 0\n",
+};
+
+static struct redis_script release_script = {
+    .name = "circuit_release",
+    .text = IN_DB_0 "return redis.pcall('HDEL', KEYS[1], ARGV[1])\n",
 };
 
 static const struct circuits_link *wired;
@@ -161,6 +197,85 @@ void circuits_changed(const struct circuit_now *now)
     write_key(c);
 }
 
+/* --- probes ----------------------------------------------------------------------------------- */
+
+struct claim {
+    struct op op; /* first member */
+    struct op *inner;
+    void (*done)(uint64_t wait_us, void *arg);
+    void *arg;
+};
+
+static void on_claim(enum gw_err err, const struct redis_value *v, void *arg)
+{
+    struct claim *claim = arg;
+    void (*done)(uint64_t, void *) = claim->done;
+    void *done_arg = claim->arg;
+    uint64_t wait_us = 0;
+
+    free(claim);
+    if (!err && v->kind == REDIS_INT && v->i > 0)
+        wait_us = (uint64_t)v->i * 1000;
+    done(wait_us < CIRCUITS_CLAIM_AGAIN_US ? wait_us : CIRCUITS_CLAIM_AGAIN_US, done_arg);
+}
+
+static void claim_cancel(struct op *op)
+{
+    struct claim *claim = (struct claim *)op;
+
+    op_cancel(&claim->inner);
+    free(claim);
+}
+
+/* "probe:<id>" */
+static struct slice put_field(char to[PROBE_BYTES], uint64_t id)
+{
+    return slice_of(to, (size_t)snprintf(to, PROBE_BYTES, "probe:%016" PRIx64, id));
+}
+
+struct op *circuits_claim(const char *name, uint64_t id, unsigned probes, uint64_t lease_us,
+                          void (*done)(uint64_t wait_us, void *arg), void *arg)
+{
+    struct circuit *c = wired && redis_up() ? circuit_of(name) : NULL;
+    struct claim *claim = c ? calloc(1, sizeof(*claim)) : NULL;
+    char field[PROBE_BYTES], lease[24], most[24];
+    struct slice key, args[3];
+
+    if (!claim)
+        return NULL;
+    *claim = (struct claim){.op = {claim_cancel}, .done = done, .arg = arg};
+    snprintf(lease, sizeof(lease), "%" PRIu64,
+             (lease_us < MAX_LEASE_US ? lease_us : MAX_LEASE_US) / 1000 + 1);
+    snprintf(most, sizeof(most), "%u", probes);
+    key = slice_cstr(c->key);
+    args[0] = put_field(field, id);
+    args[1] = slice_cstr(lease);
+    args[2] = slice_cstr(most);
+    claim->inner = redis_eval(&claim_script, &key, 1, args, 3, on_claim, claim);
+    if (claim->inner)
+        return &claim->op;
+    free(claim);
+    return NULL;
+}
+
+static void on_released(enum gw_err err, const struct redis_value *v, void *arg)
+{
+    /* it ends by itself */
+}
+
+void circuits_release(const char *name, uint64_t id)
+{
+    struct circuit *c = wired ? circuit_of(name) : NULL;
+    char field[PROBE_BYTES];
+    struct slice key, arg;
+
+    if (!c)
+        return;
+    key = slice_cstr(c->key);
+    arg = put_field(field, id);
+    (void)redis_eval(&release_script, &key, 1, &arg, 1, on_released, NULL);
+}
+
 /* --- looking ---------------------------------------------------------------------------------- */
 
 static bool read_time(const struct redis_value *v, uint64_t *ret)
@@ -194,15 +309,16 @@ static void take_absence(struct circuit *c)
 }
 
 /* A key with good values. The opening we know comes back with each look, also when we have closed
- * or are probing already: only another one means anything. */
-static void take_opening(struct circuit *c, bool open, uint64_t at)
+ * or are probing already: only another one means anything. One whose probe is out already is open
+ * for who has not heard of it yet. */
+static void take_opening(struct circuit *c, uint64_t at)
 {
     bool known = at == c->opened_wall_us;
 
     c->in_redis = true;
     if (known && c->owes_delete)
         delete_key(c);
-    if (known || !open)
+    if (known)
         return;
     c->opened_wall_us = at;
     c->state = CIRCUIT_OPEN;
@@ -224,7 +340,7 @@ static void on_look(enum gw_err err, const struct redis_value *v, void *arg)
         take_absence(c);
     else if (state->kind == REDIS_STR && read_time(&v->items[1], &at) &&
              (slice_is(state->s, "open") || slice_is(state->s, "half_open")))
-        take_opening(c, slice_is(state->s, "open"), at);
+        take_opening(c, at);
 }
 
 static void look_at(const struct circuit_now *now, void *arg)

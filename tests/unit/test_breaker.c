@@ -244,6 +244,57 @@ static void test_a_state_from_outside_is_taken_over(void **state)
     assert_false(breaker_force(&b, BREAKER_CLOSED, 0));
 }
 
+static void test_while_it_is_asked_about_no_probe_goes(void **state)
+{
+    struct breaker b = opened(&conf, 0);
+
+    assert_false(breaker_would_probe(&b, &conf, 999));
+    assert_true(breaker_would_probe(&b, &conf, 1000));
+    breaker_ask(&b);
+    assert_false(breaker_would_probe(&b, &conf, 1000));
+    refuse(&b, &conf, 1000);
+    assert_int_equal(b.state, BREAKER_OPEN);
+    breaker_answer(&b, 0);
+    assert_true(allow(&b, &conf, 1000).probe);
+    assert_int_equal(b.state, BREAKER_HALF_OPEN);
+    refuse(&b, &conf, 1000);
+}
+
+static void test_the_probe_of_another_process_is_waited_for(void **state)
+{
+    struct breaker b = opened(&two_probes, 0);
+
+    breaker_ask(&b);
+    breaker_answer(&b, 1500);
+    assert_int_equal(b.state, BREAKER_OPEN);
+    assert_int_equal(breaker_retry_in_us(&b, &two_probes, 1100), 400);
+    refuse(&b, &two_probes, 1499);
+    assert_true(allow(&b, &two_probes, 1500).probe);
+    breaker_ask(&b); /* half-open: the second one */
+    refuse(&b, &two_probes, 1500);
+    breaker_answer(&b, 1700);
+    refuse(&b, &two_probes, 1699);
+    assert_true(allow(&b, &two_probes, 1700).probe);
+    assert_int_equal(b.n_opened, 1);
+}
+
+static void test_a_wait_ends_with_the_state_it_is_of(void **state)
+{
+    struct breaker b = opened(&conf, 0);
+
+    breaker_answer(&b, 5000);
+    refuse(&b, &conf, 1000);
+    assert_true(breaker_reset(&b));
+    assert_false(allow(&b, &conf, 1000).probe);
+    breaker_answer(&b, 9000); /* an answer that comes late */
+    assert_false(breaker_would_probe(&b, &conf, 1000));
+    assert_false(allow(&b, &conf, 1000).probe);
+    b = opened(&conf, 0);
+    breaker_answer(&b, 5000);
+    assert_false(breaker_force(&b, BREAKER_OPEN, 100)); /* another's probe has failed */
+    assert_int_equal(breaker_retry_in_us(&b, &conf, 1000), 100);
+}
+
 static void test_states_have_names(void **state)
 {
     assert_string_equal(breaker_state_name(BREAKER_CLOSED), "closed");
@@ -294,6 +345,9 @@ int main(void)
         cmocka_unit_test(test_late_verdicts_of_an_earlier_epoch_only_count),
         cmocka_unit_test(test_reset_closes_from_every_state),
         cmocka_unit_test(test_a_state_from_outside_is_taken_over),
+        cmocka_unit_test(test_while_it_is_asked_about_no_probe_goes),
+        cmocka_unit_test(test_the_probe_of_another_process_is_waited_for),
+        cmocka_unit_test(test_a_wait_ends_with_the_state_it_is_of),
         cmocka_unit_test(test_states_have_names),
         cmocka_unit_test(test_random_histories_keep_the_invariants),
     };

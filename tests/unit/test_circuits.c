@@ -17,7 +17,15 @@
 /* --- the Redis ----------------------------------------------------------------------------------
  */
 
-enum asked { ASKED_INFO, ASKED_LOOK, ASKED_OPEN, ASKED_HALF_OPEN, ASKED_DELETE, ASKED_KINDS };
+enum asked {
+    ASKED_INFO,
+    ASKED_LOOK,
+    ASKED_OPEN,
+    ASKED_HALF_OPEN,
+    ASKED_DELETE,
+    ASKED_CLAIM,
+    ASKED_RELEASE
+};
 
 struct pending {
     struct op op;
@@ -25,6 +33,7 @@ struct pending {
     redis_done done;
     void *arg;
     char key[80], at[24], ttl[24];
+    char args[80]; /* of a claim or a release, a space behind each */
     bool cancelled;
 };
 
@@ -59,8 +68,15 @@ struct op *redis_eval(struct redis_script *script, const struct slice *keys, uns
 
     if (!up)
         return NULL;
-    p = ask(script == &look ? ASKED_LOOK : ASKED_DELETE, done, arg);
+    p = ask(script == &look             ? ASKED_LOOK
+            : script == &claim_script   ? ASKED_CLAIM
+            : script == &release_script ? ASKED_RELEASE
+                                        : ASKED_DELETE,
+            done, arg);
     copy_text(p->key, sizeof(p->key), keys[0]);
+    for (unsigned i = 0; i < n_args && p->what >= ASKED_CLAIM; i++)
+        snprintf(p->args + strlen(p->args), sizeof(p->args) - strlen(p->args), "%.*s ",
+                 SLICE_ARG(args[i]));
     if (script == &write_script) {
         p->what = slice_is(args[0], "open") ? ASKED_OPEN : ASKED_HALF_OPEN;
         copy_text(p->at, sizeof(p->at), args[1]);
@@ -287,18 +303,107 @@ static void test_anothers_opening_is_taken_over_once(void **state)
     assert_int_equal(here.state, CIRCUIT_OPEN);
 }
 
-static void test_anothers_half_open_does_nothing_here(void **state)
+static void test_anothers_half_open_is_an_opening_for_who_has_not_heard_of_it(void **state)
 {
     begin_up();
     go_round();
     say_time("half_open", T1);
-    assert_int_equal(taken, 0);
+    assert_int_equal(taken, 1);
+    assert_int_equal(here.state, CIRCUIT_OPEN);
     go_round();
     say_time("open", T1);
     go_round();
     say_time("half_open", T1);
     assert_int_equal(taken, 1);
     assert_int_equal(here.state, CIRCUIT_OPEN);
+}
+
+/* --- probes ------------------------------------------------------------------------------------
+ */
+
+static uint64_t told_wait_us;
+static unsigned told;
+
+static void on_told(uint64_t wait_us, void *arg)
+{
+    assert_string_equal(arg, "arg");
+    told_wait_us = wait_us;
+    told++;
+}
+
+static struct op *claim(uint64_t id)
+{
+    told = 0;
+    return circuits_claim("acme", id, 2, 55000000, on_told, "arg");
+}
+
+static void test_a_probe_is_claimed_in_the_circuits_own_key(void **state)
+{
+    struct pending *p;
+
+    begin_up();
+    assert_non_null(claim(0xabc));
+    p = expect(ASKED_CLAIM);
+    assert_string_equal(p->key, "circuit:acme");
+    assert_string_equal(p->args, "probe:0000000000000abc 55001 2 ");
+    assert_int_equal(told, 0);
+    say_int(ASKED_CLAIM, 0);
+    assert_int_equal(told, 1);
+    assert_int_equal(told_wait_us, 0);
+    circuits_release("acme", 0xabc);
+    p = expect(ASKED_RELEASE);
+    assert_string_equal(p->key, "circuit:acme");
+    assert_string_equal(p->args, "probe:0000000000000abc ");
+    say_int(ASKED_RELEASE, 1);
+}
+
+static void test_a_lease_has_an_end(void **state)
+{
+    begin_up();
+    assert_non_null(circuits_claim("acme", 1, 1, UINT64_MAX, on_told, "arg"));
+    assert_string_equal(expect(ASKED_CLAIM)->args, "probe:0000000000000001 3600000 1 ");
+    say_int(ASKED_CLAIM, 0);
+}
+
+static void test_who_may_not_probe_is_told_when_to_ask_again(void **state)
+{
+    static const int64_t rows[][2] = {{1, 1000}, {250, 250000}, {54321, 1000000}};
+
+    begin_up();
+    for (unsigned i = 0; i < 3; i++) {
+        assert_non_null(claim(i + 1));
+        say_int(ASKED_CLAIM, rows[i][0]);
+        assert_int_equal(told_wait_us, rows[i][1]);
+    }
+}
+
+static void test_without_a_redis_that_answers_the_probe_is_ones_own(void **state)
+{
+    struct redis_value text = {.kind = REDIS_STR, .s = SLICE("x")};
+    struct redis_value less = {.kind = REDIS_INT, .i = -5};
+
+    assert_null(claim(1));
+    circuits_release("acme", 1);
+    begin_up();
+    for (unsigned i = 0; i < 3; i++) {
+        assert_non_null(claim(1));
+        expect(ASKED_CLAIM);
+        answer(i ? GW_OK : GW_EUNAVAIL, i == 0 ? NULL : i == 1 ? &text : &less);
+        assert_int_equal(told, 1);
+        assert_int_equal(told_wait_us, 0);
+    }
+}
+
+static void test_a_claim_that_is_given_up_tells_nobody(void **state)
+{
+    struct op *op;
+
+    begin_up();
+    op = claim(1);
+    op_cancel(&op);
+    assert_true(queue[answered].cancelled);
+    say_int(ASKED_CLAIM, 0);
+    assert_int_equal(told, 0);
 }
 
 static void test_an_opening_while_redis_was_away_is_written_when_it_is_back(void **state)
@@ -464,7 +569,12 @@ int main(void)
         CASE(test_check_080_a_deleted_key_closes_the_circuit),
         CASE(test_check_080_also_while_half_open),
         CASE(test_anothers_opening_is_taken_over_once),
-        CASE(test_anothers_half_open_does_nothing_here),
+        CASE(test_anothers_half_open_is_an_opening_for_who_has_not_heard_of_it),
+        CASE(test_a_probe_is_claimed_in_the_circuits_own_key),
+        CASE(test_a_lease_has_an_end),
+        CASE(test_who_may_not_probe_is_told_when_to_ask_again),
+        CASE(test_without_a_redis_that_answers_the_probe_is_ones_own),
+        CASE(test_a_claim_that_is_given_up_tells_nobody),
         CASE(test_an_opening_while_redis_was_away_is_written_when_it_is_back),
         CASE(test_a_redis_that_came_back_empty_is_told_again),
         CASE(test_a_redis_that_was_only_out_of_reach_is_believed),

@@ -481,6 +481,181 @@ static void test_our_own_changes_are_published_and_others_are_taken_over(void **
     assert_string_equal(shared, "a:open:0 a:closed:-1 ");
 }
 
+/* --- one probe for all processes ---------------------------------------------------------------
+ */
+
+static struct {
+    struct op op; /* first member */
+    bool out, cancelled;
+    unsigned n, probes, n_released;
+    uint64_t id, lease_us, released;
+    void (*done)(uint64_t wait_us, void *arg);
+    void *arg;
+} claim;
+
+static void on_claim_cancel(struct op *op)
+{
+    claim.out = false;
+    claim.cancelled = true;
+}
+
+static struct op *note_claim(const char *provider, uint64_t id, unsigned probes, uint64_t lease_us,
+                             void (*answered)(uint64_t wait_us, void *arg), void *arg)
+{
+    assert_string_equal(provider, "a");
+    assert_false(claim.out);
+    claim.op.cancel = on_claim_cancel;
+    claim.out = true;
+    claim.n++;
+    claim.id = id;
+    claim.probes = probes;
+    claim.lease_us = lease_us;
+    claim.done = answered;
+    claim.arg = arg;
+    return &claim.op;
+}
+
+static void note_release(const char *provider, uint64_t id)
+{
+    assert_string_equal(provider, "a");
+    claim.n_released++;
+    claim.released = id;
+}
+
+static void say_claim(uint64_t wait_us)
+{
+    assert_true(claim.out);
+    claim.out = false;
+    claim.done(wait_us, claim.arg);
+    run();
+}
+
+/* The circuit of "a" may be probed, and a call waits for leave to. */
+static void claim_begin(const char *targets)
+{
+    static const struct provider_share share = {note_shared, note_claim, note_release};
+
+    memset(&claim, 0, sizeof(claim));
+    provider_set_share(&share);
+    open_circuit("a");
+    assert_int_equal(claim.n, 0); /* a closed circuit asks nobody */
+    advance(60 * S);
+    shared[0] = '\0';
+    request.deadline_us = now_us + 55 * (uint64_t)S;
+    start(targets);
+    assert_int_equal(n_sent, 0);
+    assert_true(claim.out);
+    assert_int_equal(claim.probes, 1);
+    assert_int_equal(claim.lease_us, 55 * S);
+}
+
+static void test_check_067_a_probe_goes_out_once_it_is_granted(void **state)
+{
+    struct op *probe;
+
+    claim_begin("a");
+    probe = call;
+    for (unsigned i = 0; i < 10; i++) {
+        start("a");
+        assert_seen("GW_ECIRCUIT");
+        buf_reset(&seen);
+    }
+    assert_string_equal(shared, ""); /* nothing has changed yet */
+    call = probe;
+    say_claim(0);
+    assert_int_equal(claim.n, 1);
+    assert_int_equal(n_sent, 1);
+    assert_string_equal(shared, "a:half_open:60000000 ");
+    answer(200, "text a;end");
+    assert_seen("live(a/m#0/1) text(a) END() GW_OK");
+    assert_int_equal(state_of("a")->breaker.state, BREAKER_CLOSED);
+    assert_int_equal(claim.n_released, 0); /* the key is gone */
+}
+
+static void test_check_067_a_probe_of_another_process_is_ours_too(void **state)
+{
+    claim_begin("a");
+    say_claim(700000);
+    assert_seen("GW_ECIRCUIT");
+    assert_int_equal(end_info.retry_after_us, 700000);
+    buf_reset(&seen);
+    start("ab"); /* nobody is asked before the wait is over */
+    assert_string_equal(last()->url, "http://b/toy");
+    answer(200, "text b;end");
+    buf_reset(&seen);
+    assert_int_equal(claim.n, 1);
+    assert_string_equal(shared, "");
+    advance(700000);
+    start("a");
+    assert_int_equal(claim.n, 2);
+    say_claim(0);
+    assert_int_equal(n_sent, 2);
+    answer(503, "still down");
+    assert_int_equal(state_of("a")->breaker.state, BREAKER_OPEN);
+    assert_int_equal(claim.n_released, 0);
+    buf_reset(&seen);
+}
+
+static void test_a_call_that_may_not_probe_goes_to_its_next_target(void **state)
+{
+    claim_begin("ab");
+    say_claim(1000000);
+    assert_string_equal(last()->url, "http://b/toy");
+    answer(200, "text b;end");
+    assert_seen("live(b/m#1/1) text(b) END() GW_OK");
+}
+
+static void test_a_probe_without_a_verdict_is_given_back_to_all(void **state)
+{
+    claim_begin("a");
+    say_claim(0);
+    answer(400, "the client's own fault");
+    assert_seen("GW_EUPREJECT");
+    assert_int_equal(claim.n_released, 1);
+    assert_true(claim.released == claim.id);
+    buf_reset(&seen);
+    start("a");
+    say_claim(0);
+    op_cancel(&call);
+    assert_int_equal(claim.n_released, 2);
+    assert_true(claim.released == claim.id);
+}
+
+static void test_a_client_that_leaves_while_it_is_asked_holds_no_probe(void **state)
+{
+    claim_begin("a");
+    op_cancel(&call);
+    assert_true(claim.cancelled);
+    assert_true(claim.n_released == 1 && claim.released == claim.id);
+    start("a"); /* it is asked anew */
+    assert_int_equal(claim.n, 2);
+    say_claim(0);
+    assert_int_equal(n_sent, 1);
+    answer(200, "text a;end");
+    buf_reset(&seen);
+}
+
+static void test_what_changes_while_it_is_asked_counts(void **state)
+{
+    claim_begin("a");
+    provider_share_in(SLICE("a"), BREAKER_CLOSED, 0);
+    say_claim(1000000);
+    assert_int_equal(n_sent, 1); /* no probe any more */
+    answer(200, "text a;end");
+    assert_seen("live(a/m#0/1) text(a) END() GW_OK");
+    buf_reset(&seen);
+    open_circuit("a");
+    advance(60 * S);
+    request.deadline_us = now_us + 55 * (uint64_t)S;
+    start("a");
+    provider_share_in(SLICE("a"), BREAKER_OPEN, loop_wall_us());
+    say_claim(0);
+    assert_seen("GW_ECIRCUIT");
+    assert_int_equal(end_info.retry_after_us, 60 * S);
+    assert_int_equal(claim.n_released, 1);
+    buf_reset(&seen);
+}
+
 static void test_names_clients_invent_do_not_grow_the_state_for_ever(void **state)
 {
     struct provider_state *s = state_of("a");
@@ -551,6 +726,12 @@ int main(void)
         TEST(test_cancelling_a_probe_gives_its_place_back),
         TEST(test_states_survive_a_reload_and_follow_the_registrys_order),
         TEST(test_a_circuit_is_reset_by_name),
+        TEST(test_check_067_a_probe_goes_out_once_it_is_granted),
+        TEST(test_check_067_a_probe_of_another_process_is_ours_too),
+        TEST(test_a_call_that_may_not_probe_goes_to_its_next_target),
+        TEST(test_a_probe_without_a_verdict_is_given_back_to_all),
+        TEST(test_a_client_that_leaves_while_it_is_asked_holds_no_probe),
+        TEST(test_what_changes_while_it_is_asked_counts),
         TEST(test_our_own_changes_are_published_and_others_are_taken_over),
         TEST(test_names_clients_invent_do_not_grow_the_state_for_ever),
         TEST(test_a_listed_model_keeps_its_own_record_whatever_names_clients_invent),
