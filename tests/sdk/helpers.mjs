@@ -9,6 +9,16 @@ export const key = need('POSTERN_KEY');
 export const standinUrl = need('STANDIN_URL').replace(/\/$/, '');
 export const direct = process.env.SDK_DIRECT === '1';
 
+// Debian's node 18 brings undici 5.15, where a request's AbortController is held by a weak reference
+// alone: a garbage collection between a call and its abort loses the abort, and the call is never left.
+const controllers = [];
+globalThis.AbortController = class extends AbortController {
+  constructor() {
+    super();
+    controllers.push(this);
+  }
+};
+
 function need(name) {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set; tests/sdk/run.sh sets it`);
