@@ -2,61 +2,19 @@
  * live_budget.c - budgets in a real Redis (REDIS_URL), without a database. It is run by
  * tests/integration/test_budgets.py. Each test has scopes of its own; nothing is timed.
  */
-#include "storage/budget.h"
+#include "tests/unit/budget_rig.h"
 
 #include "gateway/core/conf.h"
-#include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "gateway/core/offload.h"
 #include "storage/budget_private.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #define SECOND 1000000u
 #define MANY 1000u
 
 /* --- helpers -------------------------------------------------------------------------------- */
-
-struct answer {
-    bool done;
-    enum gw_err err;
-    struct budget_hold *hold;
-    struct budget_refusal why;
-};
-
-static void on_done(enum gw_err err, struct budget_hold *hold, const struct budget_refusal *why,
-                    void *arg)
-{
-    struct answer *a = arg;
-
-    assert_false(a->done);
-    *a = (struct answer){.done = true, .err = err, .hold = hold};
-    if (why)
-        a->why = *why;
-}
-
-static void turns_until(const bool *flag)
-{
-    while (!*flag)
-        loop_turn();
-}
-
-static void begin(const struct budget_scope *scopes, unsigned n, int64_t cost, int64_t tokens,
-                  uint64_t hold_us, struct answer *a)
-{
-    struct budget_ask ask = {scopes, n, cost, tokens, hold_us};
-
-    *a = (struct answer){0};
-    assert_non_null(budget_reserve(&ask, on_done, a));
-}
 
 static struct answer reserve(const struct budget_scope *scopes, unsigned n, int64_t cost,
                              int64_t tokens)
@@ -64,7 +22,7 @@ static struct answer reserve(const struct budget_scope *scopes, unsigned n, int6
     struct answer a;
 
     begin(scopes, n, cost, tokens, 60 * SECOND, &a);
-    turns_until(&a.done);
+    turn_until(a.done);
     return a;
 }
 
@@ -97,7 +55,7 @@ static int64_t redis(const char *a, const char *b, const char *c, const char *d)
 
     said.done = false;
     assert_non_null(redis_command(argv, n, on_said, NULL));
-    turns_until(&said.done);
+    turn_until(said.done);
     assert_int_equal(said.err, GW_OK);
     return said.number;
 }
@@ -129,7 +87,7 @@ static struct seen look(const struct budget_scope *s, unsigned n)
     struct seen seen = {.h = budget_hold_new(s, n)};
 
     assert_non_null(budget_redis_look(seen.h, on_seen, &seen));
-    turns_until(&seen.done);
+    turn_until(seen.done);
     free(seen.h);
     return seen;
 }
@@ -145,7 +103,7 @@ static void test_a_thousand_at_once_get_what_ten_may_have(void **state)
     for (unsigned i = 0; i < MANY; i++)
         begin(s, 2, 100, 0, 60 * SECOND, &a[i]);
     for (unsigned i = 0; i < MANY; i++) {
-        turns_until(&a[i].done);
+        turn_until(a[i].done);
         passed += a[i].err == GW_OK;
         if (a[i].err) {
             assert_int_equal(a[i].err, GW_EBUDGET);
@@ -194,7 +152,7 @@ static void test_settling_twice_counts_once(void **state)
     flush();
     said.done = false;
     assert_non_null(budget_redis_settle(&again, on_said, NULL));
-    turns_until(&said.done);
+    turn_until(said.done);
     assert_int_equal(said.err, GW_OK);
     assert_int_equal(look(&s, 1).s[0].spent_nano_usd, 70);
     assert_int_equal(look(&s, 1).s[0].held_nano_usd, 0);
@@ -223,7 +181,7 @@ static void test_holds_of_the_dead_expire(void **state)
     h->hold_us = 20000;
     said.done = false;
     assert_non_null(budget_redis_reserve(h, true, on_said, NULL));
-    turns_until(&said.done);
+    turn_until(said.done);
     assert_int_equal(reserve(&s, 1, 1, 0).err, GW_EBUDGET);
     do
         a = reserve(&s, 1, 100, 0);
@@ -236,7 +194,7 @@ static void test_holds_of_the_dead_expire(void **state)
     h->spent = 40;
     said.done = false;
     assert_non_null(budget_redis_settle(h, on_said, NULL));
-    turns_until(&said.done);
+    turn_until(said.done);
     assert_int_equal(look(&s, 1).s[0].spent_nano_usd, 140);
     assert_int_equal(look(&s, 1).s[0].held_nano_usd, 0);
     free(h);
@@ -252,7 +210,7 @@ static void test_a_renewed_hold_stays(void **state)
     h->hold_us = 30000;
     said.done = false;
     assert_non_null(budget_redis_reserve(h, true, on_said, NULL));
-    turns_until(&said.done);
+    turn_until(said.done);
     h->hold_us = 60 * SECOND;
     budget_redis_renew(h);
     for (until = loop_clock_us() + 60000; loop_clock_us() < until;)
@@ -269,7 +227,7 @@ static void test_a_cancelled_reservation_holds_nothing(void **state)
     struct op *op;
 
     budget_settle(a.hold, 0, 0); /* the sum is there */
-    op = budget_reserve(&ask, on_done, &a);
+    op = budget_reserve(&ask, on_answer, &a);
     op_cancel(&op);
     flush();
     assert_int_equal(look(&s, 1).s[0].held_nano_usd, 0);
@@ -367,7 +325,7 @@ static void test_all_keys_of_a_request_share_a_slot(void **state)
     flush();
     said.done = false;
     assert_non_null(redis_command(argv, 3, on_said, NULL));
-    turns_until(&said.done);
+    turn_until(said.done);
     assert_int_equal(said.number, 7);
 }
 
@@ -394,8 +352,7 @@ static void test_spending_of_an_outage_is_told_once(void **state)
     assert_int_equal(a.err, GW_EBUDGET);
     assert_int_equal(a.why.left_nano_usd, 0);
     assert_false(redis_up());
-    while (!redis_up())
-        loop_turn();
+    turn_until(redis_up());
     flush();
     assert_int_equal(look(s, 2).s[0].spent_nano_usd, 10000);
     assert_int_equal(look(s, 2).s[1].spent_nano_usd, 10000);
@@ -413,8 +370,7 @@ static void test_keys_with_budgets_are_refused_in_an_outage_when_conf_says_so(vo
     redis("CLIENT", "PAUSE", "200", NULL);
     assert_int_equal(reserve(&s, 1, 100, 0).err, GW_EUNAVAIL);
     assert_int_equal(reserve(&s, 1, 100, 0).err, GW_EUNAVAIL);
-    while (!redis_up())
-        loop_turn();
+    turn_until(redis_up());
     c->budget_on_outage = SLICE("local");
     a = reserve(&s, 1, 9000, 0);
     assert_int_equal(a.err, GW_OK);
@@ -433,8 +389,7 @@ static int enter(void **state)
     if (!conf_current() || metrics_init(1) || loop_init() || offload_init(1, 16) ||
         redis_init(conf_current()) || budget_init())
         return -1;
-    while (!redis_up())
-        loop_turn();
+    turn_until(redis_up());
     return 0;
 }
 

@@ -7,20 +7,14 @@
 
 #include "storage/pg_private.h"
 
-#include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "gateway/core/offload.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/unit/turns.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <cmocka.h>
-
-#define PATIENCE_US 30000000u
 #define TICK_US 5000u
 
 static struct conf conf;
@@ -31,15 +25,6 @@ static inline void on_tick(void *arg)
     (void)arg;
     loop_timer_set(&ticker, loop_now_us() + TICK_US);
 }
-
-#define turn_until(condition)                                                                      \
-    do {                                                                                           \
-        uint64_t end_ = loop_clock_us() + PATIENCE_US;                                             \
-                                                                                                   \
-        while (!(condition) && loop_clock_us() < end_)                                             \
-            loop_turn();                                                                           \
-        assert_true(condition);                                                                    \
-    } while (0)
 
 /* --- what came of an operation ---------------------------------------------------------------- */
 

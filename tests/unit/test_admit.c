@@ -3,6 +3,7 @@
  * what is held and given back, who may use which model.
  */
 #include "tests/unit/middleware_harness.h"
+#include "tests/unit/turns.h"
 
 #include "handlers/admit.h"
 #include "handlers/admit_refuse.h"
@@ -68,8 +69,7 @@ static void admit(struct room *r)
     r->done = false;
     assert_non_null(admit_begin(r->req, &r->ask, on_done, r));
     assert_false(r->done);
-    while (!r->done)
-        loop_turn();
+    turn_until(r->done);
 }
 
 static void assert_answer(struct room *r, int status, const char *text)

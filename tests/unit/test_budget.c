@@ -2,21 +2,12 @@
  * test_budget.c - periods, and budgets counted in this process alone. Both clocks stand still
  * unless a test moves them (--wrap).
  */
-#include "storage/budget.h"
+#include "tests/unit/budget_rig.h"
 
 #include "gateway/core/conf.h"
-#include "gateway/core/loop.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
-
-#include <cmocka.h>
 
 #define SECOND 1000000u
 #define MINUTE (60 * (uint64_t)SECOND)
@@ -125,38 +116,12 @@ static void test_names_of_periods_are_read_back(void **state)
 
 /* --- reserving ------------------------------------------------------------------------------ */
 
-struct answer {
-    bool done;
-    enum gw_err err;
-    struct budget_hold *hold;
-    struct budget_refusal why;
-};
-
-static void on_done(enum gw_err err, struct budget_hold *hold, const struct budget_refusal *why,
-                    void *arg)
-{
-    struct answer *a = arg;
-
-    assert_false(a->done);
-    *a = (struct answer){.done = true, .err = err, .hold = hold};
-    if (why)
-        a->why = *why;
-    assert_int_equal(why != NULL, err == GW_EBUDGET || err == GW_ERATE);
-    assert_int_equal(hold != NULL, err == GW_OK);
-}
-
 static struct answer reserve(const struct budget_scope *scopes, unsigned n, int64_t cost,
                              int64_t tokens)
 {
-    struct budget_ask ask = {.scopes = scopes,
-                             .n_scopes = n,
-                             .cost_nano_usd = cost,
-                             .tokens = tokens,
-                             .hold_us = MINUTE};
-    struct answer a = {0};
+    struct answer a;
 
-    assert_non_null(budget_reserve(&ask, on_done, &a));
-    assert_false(a.done);
+    begin(scopes, n, cost, tokens, MINUTE, &a);
     loop_turn();
     assert_true(a.done);
     return a;
@@ -337,7 +302,7 @@ static void test_a_cancelled_reservation_holds_nothing(void **state)
     struct budget_scope s = scope("key:1", 100, BUDGET_DAY);
     struct budget_ask ask = {.scopes = &s, .n_scopes = 1, .cost_nano_usd = 100};
     struct answer a = {0};
-    struct op *op = budget_reserve(&ask, on_done, &a);
+    struct op *op = budget_reserve(&ask, on_answer, &a);
 
     assert_non_null(op);
     op_cancel(&op);

@@ -3,16 +3,10 @@
 #include "storage/ledger_private.h"
 #include "storage/pg.h"
 
-#include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "gateway/core/offload.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "tests/unit/turns.h"
 
 #include <glob.h>
 #include <stdio.h>
@@ -330,12 +324,6 @@ static struct ledger_stats stats(void)
     return st;
 }
 
-#define TURNS_UNTIL(condition)                                                                     \
-    for (unsigned turns_ = 0; !(condition); turns_++) {                                            \
-        assert_true(turns_ < 100000);                                                              \
-        loop_turn();                                                                               \
-    }
-
 /* How many stored lines hold the text. */
 static unsigned stored(const char *text)
 {
@@ -466,7 +454,7 @@ static void test_rows_are_stored_once_and_are_due_until_then(void **state)
     assert_int_equal(ledger_pending_cost("key:" KEY), 20000);
     assert_int_equal(ledger_pending_cost("team:" TEAM), 20000);
     assert_int_equal(ledger_pending_cost("key:other"), 0);
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     expect_each_once(20);
     assert_int_equal(db.reads, 0); /* of its own new files the position is known */
     assert_true(db.commits >= 3);  /* batches of eight */
@@ -478,7 +466,7 @@ static void test_a_commit_whose_answer_is_lost_is_not_repeated(void **state)
     db.commit_err = GW_EUNAVAIL;
     db.commit_done = true;
     add_many(5);
-    TURNS_UNTIL(db.commits == 1 && stats().pending_rows == 0);
+    turn_until(db.commits == 1 && stats().pending_rows == 0);
     assert_int_equal(db.reads, 1);
     assert_int_equal(stats().stored, 5);
     expect_each_once(5);
@@ -488,7 +476,7 @@ static void test_a_commit_that_was_lost_is_made_again(void **state)
 {
     db.commit_err = GW_EUNAVAIL;
     add_many(5);
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     assert_int_equal(db.commits, 2);
     expect_each_once(5);
 }
@@ -497,11 +485,11 @@ static void test_rows_wait_while_the_database_is_away(void **state)
 {
     db.up = false;
     add_many(30);
-    TURNS_UNTIL(db.begins >= 1);
+    turn_until(db.begins >= 1);
     loop_turn();
     assert_int_equal(stats().pending_rows, 30);
     db.up = true;
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     expect_each_once(30);
 }
 
@@ -510,14 +498,14 @@ static void test_a_database_put_back_to_an_older_state_gets_its_rows_again(void 
     struct state older;
 
     add_many(3);
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     older = db.now;
     add("later");
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     free(db.now.rows[3]);
     db.now = older; /* restored from a backup */
     add("latest");
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     assert_int_equal(stored("\tlater\t"), 1);
     assert_int_equal(stored("\tlatest\t"), 1);
     assert_int_equal(db.now.n_rows, 5);
@@ -548,7 +536,7 @@ static void test_one_row_that_is_refused_holds_up_no_other(void **state)
     add("r1");
     add("POISON");
     add("r2");
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     assert_int_equal(stats().rejected, 1);
     assert_int_equal(rejected_lines(), 1);
     expect_each_once(3);
@@ -566,13 +554,13 @@ static void test_a_refused_row_that_cannot_be_put_aside_is_kept(void **state)
     db.refused = "POISON";
     add("r0");
     add("POISON");
-    TURNS_UNTIL(stats().pending_rows == 1);
+    turn_until(stats().pending_rows == 1);
     for (unsigned i = 0; i < 50; i++)
         loop_turn();
     assert_int_equal(stats().pending_rows, 1);
     assert_int_equal(stats().rejected, 0);
     assert_int_equal(rmdir(path), 0);
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     assert_int_equal(stats().rejected, 1);
     assert_int_equal(rejected_lines(), 1);
     expect_each_once(1);
@@ -587,7 +575,7 @@ static void test_usage_that_is_refused_is_left_out(void **state)
     r.raw_usage = SLICE("BAD");
     ledger_add(&r);
     add("r1");
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     assert_int_equal(stats().rejected, 0);
     expect_each_once(2);
     assert_int_equal(stored("\tv1\t\\N"), 1);
@@ -603,7 +591,7 @@ static void test_errors_that_are_not_the_datas_reject_nothing(void **state)
         before = db.copies;
         db.copy_err = errors[i]; /* tables missing, disk full, deadlock, ... */
         add("x");
-        TURNS_UNTIL(stats().pending_rows == 0);
+        turn_until(stats().pending_rows == 0);
         assert_true(db.copies > before + 1);
     }
     assert_int_equal(stats().rejected, 0);
@@ -615,7 +603,7 @@ static void test_a_record_of_a_later_version_is_put_aside(void **state)
     add("r0");
     assert_true(spool_append(ledger.spool, SLICE("2\tsomething else")));
     add("r1");
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     assert_int_equal(stats().rejected, 1);
     assert_int_equal(rejected_lines(), 1);
     expect_each_once(2);
@@ -634,11 +622,11 @@ static void test_a_row_damaged_under_us_is_dropped_and_holds_up_no_other(void **
     found = memmem(g->map, g->end, "DAMAGED", 7);
     found[2] ^= 1;
     db.up = true;
-    TURNS_UNTIL(stats().pending_rows == 0);
+    turn_until(stats().pending_rows == 0);
     assert_int_equal(stats().dropped, 1);
     assert_int_equal(db.now.n_rows, 2);
     add("r2");
-    TURNS_UNTIL(db.now.n_rows == 3);
+    turn_until(db.now.n_rows == 3);
     assert_int_equal(stats().dropped, 1);
 }
 
@@ -653,7 +641,7 @@ static void test_what_is_left_goes_out_at_the_end_and_by_the_next(void **state)
     ledger_deinit(); /* the database is away: it stays in the file */
     db.up = true;
     assert_int_equal(ledger_init(conf), GW_OK);
-    TURNS_UNTIL(db.now.n_rows == 4);
+    turn_until(db.now.n_rows == 4);
     assert_int_equal(stored("\tleft\t"), 1);
     assert_int_equal(db.reads, 1); /* of a file taken over the position is asked for */
 }

@@ -2,15 +2,9 @@
  * stands still but for what a test moves (--wrap). */
 #include "storage/spool.h"
 
-#include "gateway/core/loop.h"
 #include "gateway/core/offload.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "tests/unit/turns.h"
 
 #include <dirent.h>
 #include <semaphore.h>
@@ -126,12 +120,6 @@ static unsigned files(const char *end)
     return n;
 }
 
-#define TURNS_UNTIL(condition)                                                                     \
-    for (unsigned turns_ = 0; !(condition); turns_++) {                                            \
-        assert_true(turns_ < 100000);                                                              \
-        loop_turn();                                                                               \
-    }
-
 /* Ships everything, checking that the numbers come once and in order from `from`. */
 static unsigned ship_all(unsigned from)
 {
@@ -165,7 +153,7 @@ static void test_records_are_shipped_in_order_over_many_segments(void **state)
     assert_int_equal(ship_all(1), 201);
     assert_int_equal(stats().rows, 0);
     assert_int_equal(stats().bytes, 0);
-    TURNS_UNTIL(files(".spool") <= 2); /* the active one, perhaps a spare */
+    turn_until(files(".spool") <= 2); /* the active one, perhaps a spare */
     spool = spool_close(spool);
     assert_int_equal(files(".spool"), 0);
 }
@@ -176,7 +164,7 @@ static void test_the_next_segment_is_made_ahead(void **state)
     add_all(1, PER_SEGMENT / 2);
     assert_int_equal(files(".spool"), 1);
     add_all(PER_SEGMENT / 2 + 1, PER_SEGMENT / 2 + 2);
-    TURNS_UNTIL(files(".spool") == 2 && stats().file_bytes == 2 * SIZE);
+    turn_until(files(".spool") == 2 && stats().file_bytes == 2 * SIZE);
     add_all(PER_SEGMENT / 2 + 3, PER_SEGMENT + 3);
     assert_int_equal(stats().memory_bytes, 0);
     assert_int_equal(stats().rows, PER_SEGMENT + 3);
@@ -188,7 +176,7 @@ static void test_faster_than_the_disk_goes_through_memory_and_loses_nothing(void
     add_all(1, 3 * PER_SEGMENT); /* no turn of the loop in between */
     assert_int_equal(stats().memory_bytes, 2 * SIZE);
     assert_false(add(0));
-    TURNS_UNTIL(stats().memory_bytes == 0);
+    turn_until(stats().memory_bytes == 0);
     assert_int_equal(ship_all(1), 3 * PER_SEGMENT + 1);
 }
 
@@ -238,7 +226,7 @@ static void test_what_is_left_is_taken_over(void **state)
     spool = spool_close(spool);
     assert_int_equal(files(".spool"), 1);
     open_spool(config());
-    TURNS_UNTIL(adopted == 1);
+    turn_until(adopted == 1);
     add_all(8, 9);
     assert_int_equal(stats().rows, 9);
     assert_int_equal(ship_all(1), 10);
@@ -263,7 +251,7 @@ static void test_many_files_are_taken_over_a_few_at_a_time(void **state)
     while (next <= 11) {
         const struct segment *g;
 
-        TURNS_UNTIL((g = spool_first(spool)) != NULL);
+        turn_until((g = spool_first(spool)) != NULL);
         assert_true(stats().rows <= 4);
         spool_shipped(spool, g, g->end, 1);
         next++;
@@ -286,7 +274,7 @@ static void test_two_spools_share_a_directory(void **state)
     loop_turn();
     assert_int_equal(adopted, 0);
     other = spool_close(other);
-    TURNS_UNTIL(adopted == 1);
+    turn_until(adopted == 1);
     assert_true(slice_is(segment_next(spool_first(spool), &(size_t){0}), "another's"));
 }
 
@@ -301,7 +289,7 @@ static void test_files_that_are_none_of_ours_are_set_aside(void **state)
     fputs("garbage", f);
     fclose(f);
     open_spool(config());
-    TURNS_UNTIL(aside == 1);
+    turn_until(aside == 1);
     assert_int_equal(files("garbage.spool.bad"), 1);
 }
 
@@ -317,14 +305,14 @@ static void test_check_092_records_outlive_a_directory_that_is_cleared_under_the
 {
     open_spool(config());
     add_all(1, PER_SEGMENT + 2); /* a sealed file, the active one, and perhaps a spare */
-    TURNS_UNTIL(files(".spool") >= 2);
+    turn_until(files(".spool") >= 2);
     clear_directory();
-    TURNS_UNTIL(lost >= 2 && stats().memory_bytes == 0 && files(".spool") >= 3);
+    turn_until(lost >= 2 && stats().memory_bytes == 0 && files(".spool") >= 3);
     add_all(PER_SEGMENT + 3, PER_SEGMENT + 5);
     assert_int_equal(stats().rows, PER_SEGMENT + 5);
     spool = spool_close(spool); /* what it leaves is in files */
     open_spool(config());
-    TURNS_UNTIL(stats().rows == PER_SEGMENT + 5);
+    turn_until(stats().rows == PER_SEGMENT + 5);
     for (unsigned n = 0; n < PER_SEGMENT + 5;) {
         const struct segment *g = spool_first(spool);
 
@@ -342,7 +330,7 @@ static void test_a_spool_whose_file_is_removed_when_all_is_shipped_goes_on(void 
     add_all(1, 2);
     assert_int_equal(ship_all(1), 3);
     clear_directory();
-    TURNS_UNTIL(lost && files(".spool") >= 1);
+    turn_until(lost && files(".spool") >= 1);
     assert_int_equal(stats().rows, 0);
     assert_int_equal(stats().bytes, 0);
     assert_int_equal(stats().memory_bytes, 0);
@@ -398,7 +386,7 @@ static void test_check_092_without_a_directory_records_wait_in_memory(void **sta
     assert_int_equal(ship_all(1), n); /* shipping goes on without files */
     assert_true(add(1));
     unlink(dir);
-    TURNS_UNTIL(stats().err == GW_OK && files(".spool") == 2);
+    turn_until(stats().err == GW_OK && files(".spool") == 2);
     assert_int_equal(last_state, GW_OK);
     assert_true(add(2));
     assert_int_equal(ship_all(1), 3);
@@ -413,10 +401,10 @@ static void test_check_092_memory_is_written_out_when_the_directory_is_back(void
     add_all(1, PER_SEGMENT + 2);
     assert_int_equal(stats().memory_bytes, 2 * SIZE);
     unlink(dir);
-    TURNS_UNTIL(stats().memory_bytes == 0);
+    turn_until(stats().memory_bytes == 0);
     spool = spool_close(spool);
     open_spool(config());
-    TURNS_UNTIL(adopted == 2);
+    turn_until(adopted == 2);
     assert_int_equal(stats().rows, PER_SEGMENT + 2);
 }
 
@@ -453,14 +441,14 @@ static void test_files_in_the_making_count_towards_the_ceiling(void **state)
     open_spool(cfg);
     add_all(1, 3 * PER_SEGMENT); /* a file and two segments in memory; the next file is asked for */
     assert_non_null(offload_run(wait_work, wait_done, wait_done, &go));
-    TURNS_UNTIL(stats().file_bytes == 2 * SIZE);
+    turn_until(stats().file_bytes == 2 * SIZE);
     add_all(1, PER_SEGMENT / 2 + 2); /* wants the next while one of memory is written out */
     sem_post(&go);
     for (i = 0; i < 100; i++) {
         loop_turn();
         assert_true(stats().file_bytes <= cfg.max_bytes);
     }
-    TURNS_UNTIL(stats().file_bytes == 3 * SIZE && stats().err == GW_EFULL);
+    turn_until(stats().file_bytes == 3 * SIZE && stats().err == GW_EFULL);
     sem_destroy(&go);
 }
 
@@ -472,13 +460,13 @@ static void test_check_092_the_ceiling_holds_and_room_is_used_again(void **state
     cfg.max_bytes = 4 * SIZE;
     open_spool(cfg);
     for (; n < 1000 && add(n); n++) /* no faster than the disk */
-        TURNS_UNTIL(stats().file_bytes >= files_after(n) * SIZE);
-    TURNS_UNTIL(stats().err == GW_EFULL);
+        turn_until(stats().file_bytes >= files_after(n) * SIZE);
+    turn_until(stats().err == GW_EFULL);
     assert_int_equal(stats().err, GW_EFULL);
     assert_int_equal(n - 1, 6 * PER_SEGMENT); /* four files and two segments in memory */
     assert_int_equal(stats().file_bytes, 4 * SIZE);
     assert_int_equal(ship_all(1), n);
-    TURNS_UNTIL(stats().err == GW_OK);
+    turn_until(stats().err == GW_OK);
     assert_true(add(n));
     assert_int_equal(ship_all(n), n + 1);
 }
@@ -494,16 +482,16 @@ static void test_syncing_follows_the_policy(void **state)
     cfg.sync = SPOOL_ALWAYS;
     open_spool(cfg);
     add_all(1, 3);
-    TURNS_UNTIL(stats().syncs == 1);
+    turn_until(stats().syncs == 1);
     add_all(4, 4);
-    TURNS_UNTIL(stats().syncs == 2);
+    turn_until(stats().syncs == 2);
     spool = spool_close(spool);
     cfg.sync = SPOOL_INTERVAL;
     cfg.sync_us = 2000;
     open_spool(cfg);
     add_all(1, 3);
     assert_int_equal(stats().syncs, 0);
-    TURNS_UNTIL(stats().syncs == 1);
+    turn_until(stats().syncs == 1);
     assert_int_equal(stats().sync_errors, 0);
 }
 
