@@ -17,16 +17,17 @@
 static LIST_HEAD(, query) alone = LIST_HEAD_INITIALIZER(alone);
 
 /* What changes something goes on to its end without its client, which would otherwise have a way to
- * do things that are not on record. */
+ * do things that are not on record. Not in front of a hash: nothing is changed yet, nobody learns
+ * what it says, and in a flood the pool would work for those that have given up. */
 static void on_gone(struct request *req, void *arg)
 {
     struct query *q = arg;
-    bool reads = req->method == HTTP_GET || req->method == HTTP_HEAD;
+    bool over = req->method == HTTP_GET || req->method == HTTP_HEAD || q->hashing;
 
-    if (reads)
+    if (over)
         op_cancel(&q->op);
     request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    if (reads) {
+    if (over) {
         request_unref(req);
         return;
     }
@@ -70,6 +71,7 @@ void query_wait(struct query *q, struct op *op)
 void query_wait_hash(struct query *q, struct op *op, struct slice why)
 {
     q->op = op;
+    q->hashing = op != NULL;
     if (!op)
         query_refuse(q, GW_EOVERLOAD, why);
 }
@@ -77,6 +79,7 @@ void query_wait_hash(struct query *q, struct op *op, struct slice why)
 void query_over(struct query *q)
 {
     q->op = NULL;
+    q->hashing = false;
 }
 
 bool query_good(struct query *q, enum gw_err err)

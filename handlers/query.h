@@ -2,7 +2,8 @@
  * query.h - plumbing of routes that ask Postgres for one thing after another.
  *
  *     query_begin --> query_wait(op) --> on_x: query_good --> query_wait(next) ... --> query_end
- *                          '--the client leaves, or the deadline--> GET: cancelled, finished
+ *                          '--the client leaves, or the deadline--> GET, or in front of a hash:
+ *                                                                   cancelled, finished
  *                                                                 else: goes on, answers nobody
  *
  * A flow embeds `struct query` first in a struct in the request's arena. It holds one reference on
@@ -32,6 +33,7 @@
 struct query {
     struct request *req; /* counted */
     struct op *op;       /* outstanding, or NULL */
+    bool hashing;        /* `op` is a password's hash */
     bool alone;          /* goes on without its client, and is in a list of such flows */
     LIST_ENTRY(query) link;
 };

@@ -5,8 +5,12 @@
  *        '------------------------ cancelled: loop_defer -----------------------> drop()
  *
  * A job is in exactly one place: the waiting list, a thread, the finished list, or the loop's
- * hands. `state` and both lists are guarded by `lock`; `cancelled` belongs to the loop's thread
+ * hands. `state` and the lists are guarded by `lock`; `cancelled` belongs to the loop's thread
  * alone. The threads wake the loop through an eventfd, so libevent itself needs no locks.
+ *
+ * Long jobs wait in a lane of their own. They are taken when no short one waits, and never by the
+ * last thread: so a storm of logins holds up no write to disk and no look-up of a name for longer
+ * than one job takes, and with two threads or more not at all.
  */
 #include "gateway/core/offload.h"
 
@@ -26,11 +30,13 @@
 #define MAX_THREADS 8u
 
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_FINISHED };
+enum job_length { JOB_SHORT, JOB_LONG, JOB_LENGTHS };
 
 struct job {
     struct op op; /* first: what the caller holds */
     TAILQ_ENTRY(job) link;
     enum job_state state;
+    enum job_length length;
     bool cancelled;
     struct loop_deferred deferred; /* carries a cancelled waiting job to its drop() */
     void (*work)(void *);
@@ -41,12 +47,18 @@ struct job {
 
 TAILQ_HEAD(job_list, job);
 
+struct lane {
+    struct job_list waiting;
+    unsigned n, max; /* waiting */
+};
+
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t wake; /* something waits, or stop */
-    struct job_list waiting, finished;
-    struct job_list parked; /* cancelled while waiting, drop() deferred; loop's thread only */
-    unsigned n_waiting, max_waiting;
+    struct lane lanes[JOB_LENGTHS];
+    struct job_list finished;
+    struct job_list parked;    /* cancelled while waiting, drop() deferred; loop's thread only */
+    unsigned n_long, max_long; /* running */
     bool stop;
     pthread_t threads[MAX_THREADS];
     unsigned n_threads;
@@ -66,18 +78,34 @@ static void wake_loop(void)
     while (n < 0 && errno == EINTR);
 }
 
+/* Takes a job out of its lane; under the lock. */
+static void unqueue(struct job *job)
+{
+    TAILQ_REMOVE(&pool.lanes[job->length].waiting, job, link);
+    pool.lanes[job->length].n--;
+}
+
+/* The job a free thread may take, or NULL; under the lock. */
+static struct job *next_waiting(void)
+{
+    struct job *job = TAILQ_FIRST(&pool.lanes[JOB_SHORT].waiting);
+
+    if (!job && pool.n_long < pool.max_long)
+        job = TAILQ_FIRST(&pool.lanes[JOB_LONG].waiting);
+    return job;
+}
+
 /* Waits for a job and takes it; NULL when the pool ends. */
 static struct job *take_job(void)
 {
     struct job *job = NULL;
 
     pthread_mutex_lock(&pool.lock);
-    while (!pool.stop && TAILQ_EMPTY(&pool.waiting))
+    while (!pool.stop && (job = next_waiting()) == NULL)
         pthread_cond_wait(&pool.wake, &pool.lock);
-    if (!pool.stop) {
-        job = TAILQ_FIRST(&pool.waiting);
-        TAILQ_REMOVE(&pool.waiting, job, link);
-        pool.n_waiting--;
+    if (job) {
+        unqueue(job);
+        pool.n_long += job->length == JOB_LONG;
         job->state = JOB_RUNNING;
     }
     pthread_mutex_unlock(&pool.lock);
@@ -90,6 +118,7 @@ static void hand_back(struct job *job)
 
     pthread_mutex_lock(&pool.lock);
     first = TAILQ_EMPTY(&pool.finished);
+    pool.n_long -= job->length == JOB_LONG;
     job->state = JOB_FINISHED;
     TAILQ_INSERT_TAIL(&pool.finished, job, link);
     pthread_mutex_unlock(&pool.lock);
@@ -137,7 +166,7 @@ static void on_finished(evutil_socket_t fd, short what, void *arg)
 {
     struct job *job;
     uint64_t count;
-    unsigned bound = pool.max_waiting + pool.n_threads;
+    unsigned bound = pool.lanes[JOB_SHORT].max + pool.lanes[JOB_LONG].max + pool.n_threads;
 
     loop_place("offload");
     if (read(pool.fd, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
@@ -165,10 +194,8 @@ static void cancel_job(struct op *op)
     job->cancelled = true;
     pthread_mutex_lock(&pool.lock);
     was_waiting = job->state == JOB_WAITING;
-    if (was_waiting) {
-        TAILQ_REMOVE(&pool.waiting, job, link);
-        pool.n_waiting--;
-    }
+    if (was_waiting)
+        unqueue(job);
     pthread_mutex_unlock(&pool.lock);
     if (was_waiting) {
         TAILQ_INSERT_TAIL(&pool.parked, job, link);
@@ -176,28 +203,51 @@ static void cancel_job(struct op *op)
     }
 }
 
-struct op *offload_run(void (*work)(void *), void (*done)(void *), void (*drop)(void *), void *arg)
+/* Into its lane; false when that is full. */
+static bool queue(struct job *job)
 {
-    struct job *job = pool.n_threads ? malloc(sizeof(*job)) : NULL;
-    bool full;
+    struct lane *l = &pool.lanes[job->length];
+    bool room;
 
-    if (!job)
-        return NULL;
-    *job =
-        (struct job){.op.cancel = cancel_job, .work = work, .done = done, .drop = drop, .arg = arg};
     pthread_mutex_lock(&pool.lock);
-    full = pool.n_waiting >= pool.max_waiting;
-    if (!full) {
-        TAILQ_INSERT_TAIL(&pool.waiting, job, link);
-        pool.n_waiting++;
+    room = l->n < l->max;
+    if (room) {
+        TAILQ_INSERT_TAIL(&l->waiting, job, link);
+        l->n++;
         pthread_cond_signal(&pool.wake);
     }
     pthread_mutex_unlock(&pool.lock);
-    if (full) {
-        free(job);
+    return room;
+}
+
+static struct op *run(enum job_length length, void (*work)(void *), void (*done)(void *),
+                      void (*drop)(void *), void *arg)
+{
+    struct job *job = pool.n_threads ? malloc(sizeof(*job)) : NULL;
+
+    if (!job)
         return NULL;
-    }
-    return &job->op;
+    *job = (struct job){.op.cancel = cancel_job,
+                        .length = length,
+                        .work = work,
+                        .done = done,
+                        .drop = drop,
+                        .arg = arg};
+    if (queue(job))
+        return &job->op;
+    free(job);
+    return NULL;
+}
+
+struct op *offload_run(void (*work)(void *), void (*done)(void *), void (*drop)(void *), void *arg)
+{
+    return run(JOB_SHORT, work, done, drop, arg);
+}
+
+struct op *offload_run_long(void (*work)(void *), void (*done)(void *), void (*drop)(void *),
+                            void *arg)
+{
+    return run(JOB_LONG, work, done, drop, arg);
 }
 
 unsigned offload_queued(void)
@@ -205,7 +255,7 @@ unsigned offload_queued(void)
     unsigned n;
 
     pthread_mutex_lock(&pool.lock);
-    n = pool.n_waiting;
+    n = pool.lanes[JOB_SHORT].n + pool.lanes[JOB_LONG].n;
     pthread_mutex_unlock(&pool.lock);
     return n;
 }
@@ -224,14 +274,22 @@ static void start_threads(unsigned n)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
+static void lane_init(struct lane *l, unsigned max)
+{
+    TAILQ_INIT(&l->waiting);
+    l->n = 0;
+    l->max = max;
+}
+
 enum gw_err offload_init(unsigned n_threads, unsigned max_queued)
 {
     assert(loop_base() && !pool.ev && n_threads >= 1 && n_threads <= MAX_THREADS && max_queued);
-    TAILQ_INIT(&pool.waiting);
+    lane_init(&pool.lanes[JOB_SHORT], max_queued);
+    lane_init(&pool.lanes[JOB_LONG], max_queued < OFFLOAD_MAX_LONG ? max_queued : OFFLOAD_MAX_LONG);
     TAILQ_INIT(&pool.finished);
     TAILQ_INIT(&pool.parked);
-    pool.n_waiting = 0;
-    pool.max_waiting = max_queued;
+    pool.n_long = 0;
+    pool.max_long = n_threads > 1 ? n_threads - 1 : 1;
     pool.stop = false;
     pool.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (pool.fd >= 0)
@@ -253,7 +311,7 @@ static bool drop_first(struct job_list *list)
         return false;
     TAILQ_REMOVE(list, job, link);
     if (job->state == JOB_WAITING && !job->cancelled)
-        pool.n_waiting--;
+        pool.lanes[job->length].n--;
     loop_undefer(&job->deferred);
     end_job(job, true);
     return true;
@@ -273,6 +331,7 @@ void offload_deinit(void)
     if (pool.fd >= 0)
         close(pool.fd);
     pool.fd = -1;
-    while (drop_first(&pool.finished) || drop_first(&pool.parked) || drop_first(&pool.waiting))
+    while (drop_first(&pool.finished) || drop_first(&pool.parked) ||
+           drop_first(&pool.lanes[JOB_SHORT].waiting) || drop_first(&pool.lanes[JOB_LONG].waiting))
         ; /* a drop() may cancel another job, which moves it between the lists */
 }

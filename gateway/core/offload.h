@@ -26,5 +26,14 @@ void offload_deinit(void);
  */
 struct op *offload_run(void (*work)(void *), void (*done)(void *), void (*drop)(void *), void *arg);
 
-/* Jobs waiting, for the metrics. */
+/*
+ * The same for work that keeps a processor busy for long, as hashing a password does. Such jobs
+ * leave one thread (if there are two) to the others, and no more than OFFLOAD_MAX_LONG wait:
+ * further ones are refused, since nobody would wait that long.
+ */
+#define OFFLOAD_MAX_LONG 32u
+struct op *offload_run_long(void (*work)(void *), void (*done)(void *), void (*drop)(void *),
+                            void *arg);
+
+/* Jobs waiting, of both kinds. */
 unsigned offload_queued(void);

@@ -153,7 +153,7 @@ static struct job *job_new(struct slice password, void *arg)
 
 static struct op *start(struct job *j)
 {
-    struct op *op = j ? offload_run(work, done, job_free, j) : NULL;
+    struct op *op = j ? offload_run_long(work, done, job_free, j) : NULL;
 
     if (!op && j)
         job_free(j);

@@ -25,6 +25,7 @@ struct task {
     struct op *op;
     pthread_t worked_on;
     unsigned worked, done, dropped;
+    unsigned place; /* in the order of their ends, from 1 */
     bool waits;
     struct task *cancels; /* done() cancels this one */
     struct task *starts;  /* done() starts this one */
@@ -85,7 +86,7 @@ static void done(void *arg)
     assert_true(pthread_equal(pthread_self(), loop_thread));
     t->op = NULL;
     t->done++;
-    ended++;
+    t->place = ++ended;
     if (t->cancels)
         op_cancel(&t->cancels->op);
     if (t->starts)
@@ -228,6 +229,67 @@ static void test_a_full_queue_takes_nothing_over(void **state)
     assert_int_equal(refused.done, 1);
 }
 
+static void start_long(struct task *t)
+{
+    t->op = offload_run_long(work, done, drop, t);
+    assert_non_null(t->op);
+}
+
+/* A storm of long jobs must not be felt by the others. */
+static void test_long_jobs_leave_a_thread_to_short_ones(void **state)
+{
+    struct task slow[8] = {{0}}, quick = {0};
+
+    for (unsigned i = 0; i < 8; i++) {
+        slow[i].waits = true;
+        start_long(&slow[i]);
+    }
+    door_wait_for(3); /* of four threads */
+    start(&quick);
+    turns_until_ended(1);
+    assert_int_equal(quick.done, 1);
+    assert_int_equal(offload_queued(), 5);
+    op_cancel(&slow[7].op);
+    assert_int_equal(offload_queued(), 4);
+    door_move(true);
+    turns_until_ended(9);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(slow[i].done + slow[i].dropped, 1);
+}
+
+static void test_short_jobs_overtake_long_ones_on_the_only_thread(void **state)
+{
+    struct task busy = {.waits = true}, slow = {.waits = true}, quick = {0};
+
+    start_long(&busy);
+    door_wait_for(1);
+    start_long(&slow);
+    start(&quick);
+    door_move(true);
+    turns_until_ended(3);
+    assert_int_equal(busy.place, 1);
+    assert_int_equal(quick.place, 2);
+    assert_int_equal(slow.place, 3);
+}
+
+static void test_few_long_jobs_wait_and_short_ones_still_may(void **state)
+{
+    struct task busy = {.waits = true}, waiting[4] = {{0}}, refused = {0}, quick = {0};
+
+    start_long(&busy);
+    door_wait_for(1);
+    for (unsigned i = 0; i < 4; i++)
+        start_long(&waiting[i]);
+    assert_null(offload_run_long(work, done, drop, &refused));
+    start(&quick);
+    door_move(true);
+    offload_deinit();
+    assert_int_equal(quick.done + quick.dropped, 1);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(waiting[i].done + waiting[i].dropped, 1);
+    assert_int_equal(refused.worked + refused.done + refused.dropped, 0);
+}
+
 static void test_the_end_of_the_pool_waits_for_running_jobs_and_drops_the_rest(void **state)
 {
     struct task running = {.waits = true}, waiting = {0}, cancelled = {0};
@@ -290,6 +352,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_full_queue_takes_nothing_over, setup, teardown),
         cmocka_unit_test_setup_teardown(
             test_the_end_of_the_pool_waits_for_running_jobs_and_drops_the_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long_jobs_leave_a_thread_to_short_ones, setup_many,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_short_jobs_overtake_long_ones_on_the_only_thread,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_few_long_jobs_wait_and_short_ones_still_may, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_of_thousands_of_jobs_each_ends_exactly_once,
                                         setup_many, teardown),
     };
