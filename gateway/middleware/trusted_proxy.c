@@ -4,20 +4,27 @@
  * X-Forwarded-For is believed only from a peer in conf's trusted_proxies, and then read from the
  * right: the first address that is not itself a trusted proxy is the client. Everything left of it
  * was written by somebody we have no reason to trust.
+ *
+ * Addresses are kept in one spelling (RFC 5952, IPv4 as IPv4): limits and the audit record go by
+ * it.
  */
 #include "gateway/middleware/middleware.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
 
+#define MAPPED_BITS 96u /* in front of an IPv4 address inside IPv6 */
+
 struct address {
     int family;
+    bool mapped; /* was written as ::ffff:a.b.c.d */
     unsigned char bytes[16];
 };
 
 static bool address_parse(struct slice text, struct address *ret)
 {
     char buf[INET6_ADDRSTRLEN];
+    struct in6_addr v6;
 
     if (text.n >= 2 && text.p[0] == '[' && text.p[text.n - 1] == ']')
         text = slice_of(text.p + 1, text.n - 2);
@@ -25,8 +32,28 @@ static bool address_parse(struct slice text, struct address *ret)
         return false;
     memcpy(buf, text.p, text.n);
     buf[text.n] = '\0';
-    *ret = (struct address){.family = memchr(buf, ':', text.n) ? AF_INET6 : AF_INET};
-    return inet_pton(ret->family, buf, ret->bytes) == 1;
+    *ret = (struct address){.family = AF_INET};
+    if (!memchr(buf, ':', text.n))
+        return inet_pton(AF_INET, buf, ret->bytes) == 1;
+    if (inet_pton(AF_INET6, buf, &v6) != 1)
+        return false;
+    ret->mapped = IN6_IS_ADDR_V4MAPPED(&v6);
+    if (ret->mapped) {
+        memcpy(ret->bytes, v6.s6_addr + MAPPED_BITS / 8, 4);
+        return true;
+    }
+    ret->family = AF_INET6;
+    memcpy(ret->bytes, v6.s6_addr, sizeof(ret->bytes));
+    return true;
+}
+
+/* In the arena; p == NULL out of memory. */
+static struct slice address_text(struct arena *a, const struct address *of)
+{
+    char buf[INET6_ADDRSTRLEN];
+
+    return inet_ntop(of->family, of->bytes, buf, sizeof(buf)) ? arena_dup(a, slice_cstr(buf))
+                                                              : SLICE_NONE;
 }
 
 static bool same_prefix(const unsigned char *a, const unsigned char *b, unsigned bits)
@@ -47,6 +74,8 @@ static bool in_range(const struct address *a, struct slice range)
         return false;
     width = net.family == AF_INET ? 32 : 128;
     bits = slash < range.n ? (unsigned)strtoul(range.p + slash + 1, NULL, 10) : width;
+    if (net.mapped && slash < range.n)
+        bits = bits > MAPPED_BITS ? bits - MAPPED_BITS : 0;
     return bits <= width && same_prefix(a->bytes, net.bytes, bits);
 }
 
@@ -88,7 +117,9 @@ enum chain_verdict trusted_proxy_run(struct request *req)
         hop = last_element(&list);
         if (!address_parse(hop, &a))
             break;
-        req->client_ip = hop;
+        req->client_ip = address_text(req->arena, &a);
+        if (!req->client_ip.p)
+            req->client_ip = req->peer;
         if (!is_trusted(req, hop))
             break;
     }

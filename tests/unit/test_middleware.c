@@ -155,9 +155,9 @@ static void test_the_start_of_a_request_is_logged_for_debugging_only(void **stat
 /* --- trusted_proxy.c -----------------------------------------------------------------------------
  */
 
-static const struct slice proxies[] = {SLICE("10.0.0.0/8"), SLICE("192.0.2.5"),
+static const struct slice proxies[] = {SLICE("10.0.0.0/8"),      SLICE("192.0.2.5"),
                                        SLICE("2001:db8:1::/48"), SLICE("fe80::1"),
-                                       SLICE("172.16.0.0/12")};
+                                       SLICE("172.16.0.0/12"),   SLICE("::ffff:198.18.0.0/111")};
 
 static void check_client(const char *peer, const char *forwarded, const char *want, bool trusted)
 {
@@ -180,9 +180,19 @@ static void test_the_client_is_the_rightmost_hop_that_is_no_proxy(void **state)
     check_client("10.1.2.3", "1.1.1.1,198.51.100.7\t,192.0.2.5 , 10.0.0.1", "198.51.100.7", true);
     check_client("10.1.2.3", "10.4.4.4, 10.5.5.5", "10.4.4.4", true); /* proxies all the way */
     check_client("2001:db8:1:2::9", "2001:db8:2::1", "2001:db8:2::1", true);
-    check_client("fe80::1", "[2001:db8:2::1]", "[2001:db8:2::1]", true);
+    check_client("fe80::1", "[2001:db8:2::1]", "2001:db8:2::1", true);
     check_client("10.1.2.3", "evil, 2001:db8:2::1, 2001:db8:1::77", "2001:db8:2::1", true);
     check_client("10.1.2.3", NULL, "10.1.2.3", true);
+}
+
+/* Whoever spells an address differently has no other bucket, and the audit record takes it. */
+static void test_an_address_has_one_spelling(void **state)
+{
+    check_client("10.1.2.3", "2001:0DB8:2:0:0::0001", "2001:db8:2::1", true);
+    check_client("10.1.2.3", "::ffff:198.51.100.7", "198.51.100.7", true);
+    check_client("10.1.2.3", "::FFFF:c633:6407", "198.51.100.7", true);
+    check_client("10.1.2.3", "198.51.100.7, [::ffff:10.0.0.1]", "198.51.100.7", true);
+    check_client("::ffff:10.1.2.3", "198.51.100.7", "198.51.100.7", true);
 }
 
 static void test_ranges_end_at_their_last_bit(void **state)
@@ -196,6 +206,8 @@ static void test_ranges_end_at_their_last_bit(void **state)
     check_client("2001:db8:2::", "1.1.1.1", "2001:db8:2::", false);
     check_client("fe80::2", "1.1.1.1", "fe80::2", false);
     check_client("11.0.0.0", "1.1.1.1", "11.0.0.0", false);
+    check_client("198.18.255.255", "1.1.1.1", "1.1.1.1", true);
+    check_client("198.20.0.0", "1.1.1.1", "198.20.0.0", false);
 }
 
 static void test_check_040_strangers_cannot_say_who_they_are(void **state)
@@ -595,6 +607,7 @@ int main(void)
         T(test_any_other_trace_begins_here),
         T(test_the_start_of_a_request_is_logged_for_debugging_only),
         T(test_the_client_is_the_rightmost_hop_that_is_no_proxy),
+        T(test_an_address_has_one_spelling),
         T(test_ranges_end_at_their_last_bit),
         T(test_check_040_strangers_cannot_say_who_they_are),
         T(test_garbage_in_the_list_ends_the_search),
