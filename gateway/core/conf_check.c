@@ -438,8 +438,13 @@ void conf_check_production(const struct conf *c, struct problems *problems)
                  c->environment.p, SECRET_MIN_CHARS);
     else
         check_secret(c, problems, "jwt_secret", c->jwt_secret);
+    if (c->jwt_secret_previous.n)
+        check_secret(c, problems, "jwt_secret_previous", c->jwt_secret_previous);
     if (c->master_key.n)
         check_secret(c, problems, "master_key", c->master_key);
+    if (c->master_key.n && slice_eq(c->master_key, c->jwt_secret))
+        complain(c, problems, "master_key",
+                 "is JWT_SECRET_KEY too; what signs tokens is not to be sent over the wire");
     if (!conf_auth_required(c))
         complain(c, problems, "require_auth", "authentication is off, which %.20s refuses",
                  c->environment.p);

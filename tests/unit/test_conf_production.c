@@ -8,6 +8,7 @@ static void test_production_names_all_its_reasons_at_once(void **state)
 {
     setenv("ENVIRONMENT", "production", 1);
     setenv("JWT_SECRET_KEY", "changeme", 1);
+    setenv("JWT_SECRET_KEY_PREVIOUS", "before-that-7Kq", 1);
     setenv("POSTERN_MASTER_KEY", "short-but-random-Zx81", 1);
     setenv("REQUIRE_AUTHENTICATION", "false", 1);
     setenv("CORS_ORIGINS", "https://a.example,*", 1);
@@ -18,6 +19,8 @@ static void test_production_names_all_its_reasons_at_once(void **state)
         "JWT_SECRET_KEY: 8 characters are too short for production; at least 32 are needed "
         "(postern keygen makes one)\n"
         "JWT_SECRET_KEY: is an example, not a secret; put one of your own there (postern keygen)\n"
+        "JWT_SECRET_KEY_PREVIOUS: 15 characters are too short for production; at least 32 are "
+        "needed (postern keygen makes one)\n"
         "POSTERN_MASTER_KEY: 21 characters are too short for production; at least 32 are needed "
         "(postern keygen makes one)\n"
         "REQUIRE_AUTHENTICATION: authentication is off, which production refuses\n"
@@ -57,6 +60,10 @@ static void test_production_refuses_secrets_that_are_long_but_not_secret(void **
     setenv("JWT_SECRET_KEY", GOOD_SECRET, 1);
     setenv("POSTERN_MASTER_KEY", "0123456789abcdef0fedcba987654321", 1);
     expect_production(r, "");
+    setenv("POSTERN_MASTER_KEY", GOOD_SECRET, 1);
+    expect_production(r,
+                      "POSTERN_MASTER_KEY: is JWT_SECRET_KEY too; what signs tokens is not to be "
+                      "sent over the wire\n");
 }
 
 /* What production says of a database's address and nothing else. */
