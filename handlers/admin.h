@@ -17,10 +17,11 @@ void admin_level(struct request *req);       /* PUT /api/v1/admin/log-level */
 
 extern const struct form admin_level_form;
 
-/* Records an act of the caller (storage/audit.h). `outcome` is "ok", "refused" or "failed";
- * `detail` a JSON object without secrets, or empty. */
-void admin_audit(const struct request *req, const char *action, struct slice target,
-                 const char *outcome, struct slice detail);
+/* Records an act of the caller (storage/audit.h), or that it was not done; what a route names as
+ * its act and nobody has recorded when it was refused, middleware/record.c does. `outcome` is "ok",
+ * "refused" or "failed"; `detail` a JSON object without secrets, or empty. */
+void admin_audit(struct request *req, const char *action, struct slice target, const char *outcome,
+                 struct slice detail);
 
 /* The same of a change of users, teams or keys that has been made: the workers look again, too. */
-void admin_changed(const struct request *req, const char *action, struct slice target);
+void admin_changed(struct request *req, const char *action, struct slice target);

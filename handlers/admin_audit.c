@@ -3,8 +3,8 @@
 #include "storage/audit.h"
 #include "storage/keyring.h"
 
-void admin_audit(const struct request *req, const char *action, struct slice target,
-                 const char *outcome, struct slice detail)
+void admin_audit(struct request *req, const char *action, struct slice target, const char *outcome,
+                 struct slice detail)
 {
     const struct audit_entry e = {
         .actor = req->who.subject.n ? req->who.subject : SLICE("anonymous"),
@@ -16,10 +16,11 @@ void admin_audit(const struct request *req, const char *action, struct slice tar
         .detail = detail,
     };
 
+    req->recorded = true;
     audit_write(&req->log, &e);
 }
 
-void admin_changed(const struct request *req, const char *action, struct slice target)
+void admin_changed(struct request *req, const char *action, struct slice target)
 {
     keyring_changed();
     admin_audit(req, action, target, "ok", SLICE_NONE);

@@ -33,11 +33,16 @@ struct op *audit_insert(const struct audit_entry *e, uint64_t deadline_us, pg_do
     return pg_query(PG_WRITE, &insert, &a, deadline_us, done, arg);
 }
 
-void audit_write(const struct log_ctx *log, const struct audit_entry *e)
+void audit_note(const struct log_ctx *log, const struct audit_entry *e)
 {
     log_info(log, "audit", F_STR("actor", e->actor), F_CSTR("action", e->action),
              F_STR("target", e->target), F_CSTR("outcome", e->outcome),
              F_STR("actor_ip", e->actor_ip));
+}
+
+void audit_write(const struct log_ctx *log, const struct audit_entry *e)
+{
+    audit_note(log, e);
     if (pg_enabled())
         (void)audit_insert(e, 0, on_written, NULL);
 }

@@ -18,6 +18,9 @@ struct audit_entry {
     struct slice detail; /* a JSON object without secrets, or empty */
 };
 
+/* Writes the line alone. */
+void audit_note(const struct log_ctx *log, const struct audit_entry *e);
+
 /* Writes the line, and the row without waiting for it. Everything is copied. */
 void audit_write(const struct log_ctx *log, const struct audit_entry *e);
 

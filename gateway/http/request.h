@@ -106,6 +106,7 @@ struct request {
     uint64_t bytes_out;
     struct slice note_key[4], note[4]; /* further fields of the log line */
     unsigned n_notes;
+    bool recorded; /* what was done, or not, is in the audit record (middleware/record.c) */
 
     struct chain_run *run;
     void (*on_abort)(struct request *req, void *arg);

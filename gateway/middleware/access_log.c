@@ -2,11 +2,14 @@
  * access_log.c - one line per request, when it has ended. The message is a fixed text
  * ("Request completed: POST /chat status=200 duration=1.234s"), the fields carry its parts.
  */
+#include "gateway/core/conceal.h"
 #include "gateway/core/loop.h"
 #include "gateway/http/router.h"
 #include "gateway/middleware/middleware.h"
 
 #include <stdio.h>
+
+#define LOGGED_PATH 129u
 
 static enum log_level level_of(const struct request *req)
 {
@@ -20,14 +23,14 @@ void access_log_hook(struct request *req)
     uint64_t took = loop_clock_us() - req->started_us;
     enum log_level level = level_of(req);
     struct log_field f[16];
-    char text[256];
+    char text[256], path[LOGGED_PATH];
     unsigned i, n = 0;
 
     if (!log_enabled(level, &req->log))
         return;
-    snprintf(text, sizeof(text), "Request completed: %s %.*s status=%d duration=%u.%03us",
-             http_method_name(req->method), (int)(req->path.n < 128 ? req->path.n : 128),
-             req->path.p ? req->path.p : "", req->status, (unsigned)(took / 1000000),
+    conceal_keys(req->path, path, sizeof(path));
+    snprintf(text, sizeof(text), "Request completed: %s %s status=%d duration=%u.%03us",
+             http_method_name(req->method), path, req->status, (unsigned)(took / 1000000),
              (unsigned)(took / 1000 % 1000));
     f[n++] = F_CSTR("method", http_method_name(req->method));
     f[n++] = F_CSTR("endpoint", req->route ? req->route->path : "unmatched");

@@ -30,4 +30,5 @@ void middleware_init(void)
     request_add_finish_hook(http_metrics_hook);
     request_add_finish_hook(slowest_hook);
     request_add_finish_hook(access_log_hook);
+    request_add_finish_hook(record_hook);
 }

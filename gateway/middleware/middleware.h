@@ -43,5 +43,8 @@ enum chain_verdict repeat_run(struct request *req);
 void access_log_hook(struct request *req);
 void http_metrics_hook(struct request *req);
 
+/* record.c: finish hook. */
+void record_hook(struct request *req);
+
 /* chain.c's table: registers rows and hooks. */
 void middleware_init(void);

@@ -6,6 +6,7 @@
  * W3C Trace Context, level 1: a valid one keeps its trace id and gets a new span, else a trace
  * begins here.
  */
+#include "gateway/core/conceal.h"
 #include "gateway/core/hex.h"
 #include "gateway/core/rng.h"
 #include "gateway/http/router.h"
@@ -80,12 +81,12 @@ static struct slice new_trace(struct request *req)
 
 static void log_start(const struct request *req)
 {
-    char text[192];
+    char text[192], path[129];
 
     if (!log_enabled(LVL_DEBUG, &req->log))
         return;
-    snprintf(text, sizeof(text), "Request started: %s %.*s", http_method_name(req->method),
-             (int)(req->path.n < 128 ? req->path.n : 128), req->path.p ? req->path.p : "");
+    conceal_keys(req->path, path, sizeof(path));
+    snprintf(text, sizeof(text), "Request started: %s %s", http_method_name(req->method), path);
     log_debug(&req->log, text);
 }
 

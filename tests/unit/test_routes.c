@@ -78,6 +78,24 @@ static void test_administration_is_for_administrators(void **state)
             assert_int_equal(routes[i].access, ACCESS_ADMIN);
 }
 
+/* What a change is called in the audit record, also when it is refused. */
+static void test_every_change_of_accounts_or_the_system_names_its_act(void **state)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < N_ROUTES; i++) {
+        const struct route *r = &routes[i];
+        bool account = r->rate == RATE_AUTH || strstr(r->path, "/auth/") != NULL;
+
+        if (r->method == HTTP_GET || (r->access != ACCESS_ADMIN && !account))
+            continue;
+        n++;
+        if (!r->act && r->access != ACCESS_PUBLIC)
+            fail_msg("%s %s names no act", http_method_name(r->method), r->path);
+    }
+    assert_true(n >= 10);
+}
+
 static void test_the_router_takes_the_table_with_its_aliases(void **state)
 {
     struct arena *a = arena_create(65536);
@@ -100,6 +118,7 @@ int main(void)
         cmocka_unit_test(test_a_form_with_fields_goes_with_a_json_body),
         cmocka_unit_test(test_every_form_is_well_made),
         cmocka_unit_test(test_administration_is_for_administrators),
+        cmocka_unit_test(test_every_change_of_accounts_or_the_system_names_its_act),
         cmocka_unit_test(test_the_router_takes_the_table_with_its_aliases),
     };
 
