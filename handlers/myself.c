@@ -152,14 +152,19 @@ const struct form myself_password_form = FORM_OF(struct password_asked, password
 struct renewal {
     struct query q;
     struct password_asked in;
+    struct slice stored; /* hash the current one is verified against; in the arena */
 };
 
 static void on_renewed(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct query *q = arg;
 
-    if (!query_good(q, err) || !query_found(q, pg_count(rows), "user"))
+    if (!query_good(q, err))
         return;
+    if (pg_count(rows) == 0) {
+        query_refuse(q, GW_ECONFLICT, SLICE("The account has changed meanwhile."));
+        return;
+    }
     admin_changed(q->req, "password.change", slice_cstr(q->req->principal->user_id));
     query_none(q);
 }
@@ -167,11 +172,11 @@ static void on_renewed(enum gw_err err, const struct pg_rows *rows, void *arg)
 static void on_hashed(enum gw_err err, struct slice stored, void *arg)
 {
     struct renewal *r = arg;
-    const struct user_change c = {.password_hash = stored};
+    struct request *req = r->q.req;
 
     if (query_good(&r->q, err))
-        query_wait(&r->q,
-                   users_change(query_owner(r->q.req), &c, r->q.req->deadline_us, on_renewed, r));
+        query_wait(&r->q, users_renew(query_owner(req), r->stored, stored, req->deadline_us,
+                                      on_renewed, r));
 }
 
 static void on_failure_booked(enum gw_err err, const struct pg_rows *rows, void *arg)
@@ -213,11 +218,13 @@ static void on_mine(enum gw_err err, const struct pg_rows *rows, void *arg)
 
     if (!query_good(&r->q, err) || !query_found(&r->q, user_read(rows, 0, &u), "user"))
         return;
+    if (!query_keep(&r->q, u.password_hash, &r->stored))
+        return;
     if (u.locked)
         query_refuse_later(&r->q, GW_ELOCKED, SLICE_NONE,
                            (uint64_t)r->q.req->conf->lockout_minutes * 60);
     else
-        wait_for_pool(r, password_verify(r->in.current, u.password_hash, on_verified, r));
+        wait_for_pool(r, password_verify(r->in.current, r->stored, on_verified, r));
 }
 
 /* Has the caller a row of its own? Answers when not. */

@@ -137,27 +137,46 @@ static const struct form_field revoke_fields[] = {
 };
 const struct form tokens_revoke_form = FORM_OF(struct revoke_asked, revoke_fields);
 
+struct revocation {
+    struct query q;
+    struct slice what; /* the jti, or "all"; in the arena */
+};
+
+static struct revocation *revocation_new(struct request *req, struct slice what)
+{
+    struct revocation *r = query_new(req, struct revocation);
+
+    if (r)
+        r->what = arena_dup(req->arena, what);
+    return r;
+}
+
 static void on_revoked(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
-    struct query *q = arg;
+    struct revocation *r = arg;
 
-    if (!query_good(q, err))
+    if (!query_good(&r->q, err))
         return;
-    admin_changed(q->req, "token.revoke", SLICE_NONE);
-    query_none(q);
+    if (pg_count(rows) == 0) {
+        query_refuse(&r->q, GW_ECONFLICT,
+                     SLICE("Too many tokens are revoked one by one; revoke `all` of them."));
+        return;
+    }
+    admin_changed(r->q.req, "token.revoke", r->what);
+    query_none(&r->q);
 }
 
 static void revoke_all(struct request *req)
 {
-    struct query *q;
+    struct revocation *r;
 
     if (!query_owner(req).n) {
         query_deny(req, GW_EBADREQ, SLICE("This credential is nobody's: it has no tokens."));
         return;
     }
-    q = query_new(req, struct query);
-    if (q)
-        query_wait(q, users_revoke_all(query_owner(req), req->deadline_us, on_revoked, q));
+    r = revocation_new(req, SLICE("all"));
+    if (r)
+        query_wait(&r->q, users_revoke_all(query_owner(req), req->deadline_us, on_revoked, r));
 }
 
 /* Tokens of others are as if they were not there. */
@@ -171,17 +190,20 @@ static bool is_own(const struct request *req, struct slice jti)
            slice_eq(slice_of(jti.p, owner.n), owner);
 }
 
+static void revoke_token(struct request *req, struct slice jti, int64_t expires_s)
+{
+    struct revocation *r = revocation_new(req, jti);
+
+    if (r)
+        query_wait(&r->q, users_revoke_token(jti, expires_s, req->deadline_us, on_revoked, r));
+}
+
 static void revoke_one(struct request *req, struct slice jti, int64_t expires_s)
 {
-    struct query *q;
-
-    if (!is_own(req, jti)) {
+    if (is_own(req, jti))
+        revoke_token(req, jti, expires_s);
+    else
         query_deny_missing(req, "token");
-        return;
-    }
-    q = query_new(req, struct query);
-    if (q)
-        query_wait(q, users_revoke_token(jti, expires_s, req->deadline_us, on_revoked, q));
 }
 
 /* The token the request came with: it is the caller's whatever its jti looks like. */
@@ -189,16 +211,11 @@ static void revoke_this(struct request *req)
 {
     struct jwt_claims c;
     struct slice token = own_token(req);
-    struct query *q;
 
-    if (!token.n || verify_token(req, token, &c) || !*c.jti) {
+    if (!token.n || verify_token(req, token, &c) || !*c.jti)
         form_refuse_field(req, "/jti", "is needed: the request does not carry a token with one");
-        return;
-    }
-    q = query_new(req, struct query);
-    if (q)
-        query_wait(q, users_revoke_token(slice_cstr(c.jti), c.exp_us / (int64_t)MICRO + 1,
-                                         req->deadline_us, on_revoked, q));
+    else
+        revoke_token(req, slice_cstr(c.jti), c.exp_us / (int64_t)MICRO + 1);
 }
 
 void tokens_revoke(struct request *req)

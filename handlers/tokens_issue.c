@@ -50,7 +50,8 @@ struct issue {
     struct query q;
     struct token_asked in;
     bool admin, usable;
-    char id[UUID_TEXT]; /* of the user, or one that is nobody's */
+    char id[UUID_TEXT];  /* of the user, or one that is nobody's */
+    struct slice stored; /* hash the password is verified against; in the arena */
 };
 
 static void count(const char *outcome)
@@ -125,6 +126,20 @@ static void refuse_locked(struct issue *i)
                        (uint64_t)i->q.req->conf->lockout_minutes * 60);
 }
 
+/* The right password counts no more: is the account locked, or has it another one by now? */
+static void on_why_not(enum gw_err err, const struct pg_rows *rows, void *arg)
+{
+    struct issue *i = arg;
+    struct user u;
+
+    if (!query_good(&i->q, err))
+        return;
+    if (user_read(rows, 0, &u) && u.locked)
+        refuse_locked(i);
+    else
+        refuse_login(i);
+}
+
 static void on_success_booked(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct issue *i = arg;
@@ -132,7 +147,7 @@ static void on_success_booked(enum gw_err err, const struct pg_rows *rows, void 
     if (!query_good(&i->q, err))
         return;
     if (pg_count(rows) == 0) {
-        refuse_locked(i);
+        query_wait(&i->q, users_by_id(slice_cstr(i->id), 0, on_why_not, i));
         return;
     }
     count("accepted");
@@ -149,15 +164,15 @@ static void on_verified(enum gw_err err, void *arg)
         return;
     query_over(&i->q);
     if (!err && i->usable)
-        query_wait(&i->q, users_login_good(slice_cstr(i->id), on_success_booked, i));
+        query_wait(&i->q, users_login_good(slice_cstr(i->id), i->stored, on_success_booked, i));
     else
         query_wait(&i->q, users_login_failed(slice_cstr(i->id), c->lockout_failures,
                                              c->lockout_minutes, on_failure_booked, i));
 }
 
-static void verify(struct issue *i, struct slice stored)
+static void verify(struct issue *i)
 {
-    query_wait_hash(&i->q, password_verify(i->in.password, stored, on_verified, i),
+    query_wait_hash(&i->q, password_verify(i->in.password, i->stored, on_verified, i),
                     SLICE("Too many logins at once."));
 }
 
@@ -181,8 +196,8 @@ static void on_login(enum gw_err err, const struct pg_rows *rows, void *arg)
         rng_uuid(i->id);
     if (u.locked)
         refuse_locked(i);
-    else
-        verify(i, u.password_hash);
+    else if (query_keep(&i->q, u.password_hash, &i->stored))
+        verify(i);
 }
 
 /* --- another proof ---------------------------------------------------------------------------- */

@@ -15,6 +15,12 @@
     "WITH admins AS (SELECT id FROM users WHERE role = 'admin' AND NOT disabled ORDER BY id "      \
     "FOR UPDATE), others AS (SELECT count(*) AS n FROM admins WHERE id <> $1) "
 
+#define MAX_REVOKED_OF_ONE 1000
+
+/* An account on which a password that was verified a moment ago still counts. */
+#define OPEN                                                                                       \
+    "id = $1 AND password_hash = $2 AND NOT disabled AND coalesce(locked_until <= now(), true)"
+
 static const struct pg_stmt by_name = {"users_by_name",
                                        "SELECT " COLUMNS ", 1 FROM users u WHERE u.user_id = $1"};
 static const struct pg_stmt by_id = {"users_by_id",
@@ -51,11 +57,21 @@ static const struct pg_stmt login_failed = {
     "THEN now() + make_interval(mins => $3::int) ELSE locked_until END WHERE u.id = $1 "
     "RETURNING " COLUMNS ", 1"};
 static const struct pg_stmt login_good = {
-    "users_login_good", "UPDATE users SET failed_logins = 0, locked_until = NULL WHERE id = $1 AND "
-                        "NOT disabled AND coalesce(locked_until <= now(), true) RETURNING id"};
+    "users_login_good",
+    "UPDATE users SET failed_logins = 0, locked_until = NULL WHERE " OPEN " RETURNING id"};
+static const struct pg_stmt renew = {
+    "users_renew",
+    "UPDATE users SET password_hash = $3, failed_logins = 0, locked_until = NULL, "
+    "tokens_valid_from = clock_timestamp(), updated_at = now() WHERE " OPEN " RETURNING id"};
+/* The part of a jti before the dot says whose it is; nobody may fill a list that all read. */
 static const struct pg_stmt revoke_token = {
-    "users_revoke_token", "INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, "
-                          "to_timestamp($2::bigint)) ON CONFLICT (jti) DO NOTHING"};
+    "users_revoke_token",
+    "WITH old AS (DELETE FROM revoked_tokens WHERE expires_at < now() - interval '1 hour'), "
+    "own AS (SELECT count(*) AS n FROM revoked_tokens WHERE "
+    "split_part(jti, '.', 1) = split_part($1::text, '.', 1) AND expires_at > now()), "
+    "new AS (INSERT INTO revoked_tokens (jti, expires_at) SELECT $1, to_timestamp($2::bigint) "
+    "FROM own WHERE n < $3::int ON CONFLICT (jti) DO NOTHING) "
+    "SELECT 1 FROM own WHERE n < $3::int OR EXISTS (SELECT FROM revoked_tokens WHERE jti = $1)"};
 static const struct pg_stmt revoke_all = {
     "users_revoke_all",
     "UPDATE users SET tokens_valid_from = clock_timestamp() WHERE id = $1 RETURNING id"};
@@ -165,9 +181,24 @@ struct op *users_login_failed(struct slice id, int64_t failures, int64_t minutes
     return pg_query(PG_WRITE, &login_failed, &a, 0, done, arg);
 }
 
-struct op *users_login_good(struct slice id, pg_done done, void *arg)
+struct op *users_login_good(struct slice id, struct slice verified_hash, pg_done done, void *arg)
 {
-    return by_one(PG_WRITE, &login_good, id, 0, done, arg);
+    struct pg_args a = {0};
+
+    pg_arg_text(&a, id);
+    pg_arg_text(&a, verified_hash);
+    return pg_query(PG_WRITE, &login_good, &a, 0, done, arg);
+}
+
+struct op *users_renew(struct slice id, struct slice verified_hash, struct slice new_hash,
+                       uint64_t deadline_us, pg_done done, void *arg)
+{
+    struct pg_args a = {0};
+
+    pg_arg_text(&a, id);
+    pg_arg_text(&a, verified_hash);
+    pg_arg_text(&a, new_hash);
+    return pg_query(PG_WRITE, &renew, &a, deadline_us, done, arg);
 }
 
 struct op *users_revoke_token(struct slice jti, int64_t expires_s, uint64_t deadline_us,
@@ -177,6 +208,7 @@ struct op *users_revoke_token(struct slice jti, int64_t expires_s, uint64_t dead
 
     pg_arg_text(&a, jti);
     pg_arg_int(&a, expires_s);
+    pg_arg_int(&a, MAX_REVOKED_OF_ONE);
     return pg_query(PG_WRITE, &revoke_token, &a, deadline_us, done, arg);
 }
 

@@ -51,9 +51,14 @@ struct op *users_remove(struct slice id, uint64_t deadline_us, pg_done done, voi
 /* Books a wrong password; after `failures` in a row the account is locked for `minutes`. */
 struct op *users_login_failed(struct slice id, int64_t failures, int64_t minutes, pg_done done,
                               void *arg);
-/* Books a right one. No row comes back when the account was locked or disabled meanwhile: of
- * guesses made all at once only the first few count. */
-struct op *users_login_good(struct slice id, pg_done done, void *arg);
+/* Books a right one, verified against that stored hash. No row comes back when meanwhile the
+ * account was locked or disabled (of guesses made all at once only the first few count) or its
+ * password is another one (which must not give a token that is newer than the change). */
+struct op *users_login_good(struct slice id, struct slice verified_hash, pg_done done, void *arg);
+/* A user's own new password, on the strength of the one before: voids tokens given before it. No
+ * row comes back in the same cases. */
+struct op *users_renew(struct slice id, struct slice verified_hash, struct slice new_hash,
+                       uint64_t deadline_us, pg_done done, void *arg);
 
 /* A row of usage_daily: what one of a user's keys (or the user, with a token) asked of a model. */
 struct usage_day {
@@ -65,7 +70,8 @@ bool usage_day_read(const struct pg_rows *rows, unsigned row, struct usage_day *
 struct op *users_usage(struct slice id, int64_t limit, int64_t offset, uint64_t deadline_us,
                        pg_done done, void *arg);
 
-/* Takes one token back (until it expires, in seconds since 1970), or all of a user's. */
+/* Takes one token back (until it expires, in seconds since 1970), or all of a user's. No row comes
+ * back when a thousand single ones of this owner are kept already. */
 struct op *users_revoke_token(struct slice jti, int64_t expires_s, uint64_t deadline_us,
                               pg_done done, void *arg);
 struct op *users_revoke_all(struct slice id, uint64_t deadline_us, pg_done done, void *arg);

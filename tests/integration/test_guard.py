@@ -1,0 +1,202 @@
+"""What an attacker, or a user in the wrong place, tries on accounts: guesses that race with a change, floods,
+keys where no keys belong, and whether the record tells of it."""
+import threading
+
+import pytest
+from front import wait_until
+from gateway import AUTH
+from test_accounts import (PASSWORD, SECRET, add_key, add_user, bearer, eventually, jti_of, login, settled, slug,
+                           token_of)
+
+ME, USERS, KEYS, TEAMS = "/api/v1/users/me", "/api/v1/users/", "/api/v1/auth/api-keys", "/api/v1/admin/teams"
+REVOKE = "/api/v1/auth/revoke"
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def gw(make_gateway, postgres):
+    return make_gateway({"JWT_SECRET_KEY": SECRET}, pg=postgres)
+
+
+# --- changes at the same moment -------------------------------------------------------------------------------
+
+def while_changed(postgres, change, act):
+    """Runs act() while another transaction has made a change to anna that others do not see yet."""
+    other = threading.Thread(target=postgres.psql, args=(
+        "BEGIN; UPDATE users SET %s WHERE user_id = 'anna'; SELECT pg_sleep(2); COMMIT" % change,))
+    other.start()
+    assert eventually(lambda: postgres.psql(
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"))
+    answer = act()
+    other.join()
+    return answer
+
+
+NEW_PASSWORD = "password_hash = '$scrypt$ln=15,r=8,p=1$' || repeat('A', 22) || '$' || repeat('A', 43), " \
+               "tokens_valid_from = clock_timestamp()"
+
+
+def test_the_password_before_a_change_gives_no_token_after_it(gw, postgres):
+    add_user(gw, "anna")
+    assert while_changed(postgres, NEW_PASSWORD, lambda: login(gw, "anna")).status == 401
+    assert while_changed(postgres, "disabled = true", lambda: login(gw, "anna")).status == 401
+
+
+@pytest.mark.parametrize("change", [NEW_PASSWORD, "disabled = true", "locked_until = now() + interval '1 hour'"])
+def test_the_password_before_a_change_does_not_change_it_back(gw, postgres, change):
+    add_user(gw, "anna")
+    anna = token_of(gw, "anna")
+    answer = while_changed(postgres, change, lambda: gw.post(
+        ME + "/password", {"current_password": PASSWORD, "new_password": "the thief's own"}, headers=anna))
+    assert (answer.status, slug(answer)) == (409, "conflict")
+    postgres.psql("UPDATE users SET disabled = false, locked_until = NULL")
+    assert login(gw, "anna", "the thief's own").status == 401
+
+
+# --- floods ---------------------------------------------------------------------------------------------------
+
+def test_nobody_fills_the_list_of_revoked_tokens(gw, postgres):
+    """It is read by all processes and bounded: what pushed others' entries out would make their tokens good."""
+    anna = add_user(gw, "anna")
+    add_user(gw, "bob")
+    one, two = token_of(gw, "anna"), token_of(gw, "bob")
+    postgres.psql("INSERT INTO revoked_tokens SELECT '%s.' || n, now() + interval '1 day' "
+                  "FROM generate_series(1, 999) n" % anna["id"])
+    postgres.psql("INSERT INTO revoked_tokens VALUES ('%s.old', now() - interval '2 hours')" % anna["id"])
+    assert gw.post(REVOKE, {"jti": anna["id"] + ".x"}, headers=one).status == 204
+    refused = gw.post(REVOKE, {"jti": anna["id"] + ".y"}, headers=one)
+    assert (refused.status, slug(refused)) == (409, "conflict")
+    assert gw.post(REVOKE, {"jti": anna["id"] + ".x"}, headers=one).status == 204  # it is there
+    assert gw.post(REVOKE, {}, headers=two).status == 204  # the others' are not counted
+    assert gw.post(REVOKE, {"all": True}, headers=one).status == 204
+    settled(gw, one, 401)
+    # what has expired is not kept
+    assert postgres.one("SELECT count(*) FROM revoked_tokens") == "1001"
+
+
+def test_check_041_a_storm_of_logins_holds_nobody_up(make_gateway, postgres):
+    """With more logins than can be hashed in time, what else the pool is for is done at once: here the
+    fingerprint of a large request with an Idempotency-Key."""
+    gw = make_gateway({"JWT_SECRET_KEY": SECRET, "TRUSTED_PROXIES": "127.0.0.0/8"}, pg=postgres)
+    stop, answers = threading.Event(), []
+
+    def guess(n):
+        while not stop.is_set():
+            answers.append(gw.post("/api/v1/auth/token", {"user_id": "user-%d" % n, "password": "wrong password"},
+                                   headers={"X-Forwarded-For": "198.51.100.%d" % n}).status)
+
+    guessers = [threading.Thread(target=guess, args=(n,)) for n in range(100)]
+    for g in guessers:
+        g.start()
+    try:
+        assert eventually(lambda: 503 in answers, 60), answers  # as many wait as may
+        before = len([a for a in answers if a == 401])
+        for n in range(5):
+            big = gw.chat(text="x" * 400000, headers={**AUTH, "Idempotency-Key": "big-%d" % n})
+            assert big.status == 200
+        # 32 waited in front of each; had it queued behind them, all those would have been answered first
+        assert len([a for a in answers if a == 401]) - before < 5 * 32
+    finally:
+        stop.set()
+        for g in guessers:
+            g.join()
+    assert set(answers) <= {401, 503, 504}, set(answers)
+
+
+# --- keys where no keys belong --------------------------------------------------------------------------------
+
+def test_check_039_a_key_in_a_path_is_not_logged(make_gateway, postgres):
+    gw = make_gateway({"JWT_SECRET_KEY": SECRET, "LOG_LEVEL": "debug"}, pg=postgres)
+    add_user(gw, "anna")
+    anna = token_of(gw, "anna")
+    key = add_key(gw, anna).json["key"]
+    token = anna["Authorization"].split(" ")[1]
+    for secret in (key, token):
+        assert gw.request("DELETE", KEYS + "/" + secret, headers=anna).status == 404
+        assert gw.get("/api/v1/nowhere/" + secret, headers=anna).status == 404
+        assert gw.request("DELETE", "/api/v1/admin/cache/" + secret).status in (404, 422)
+    wait_until(lambda: gw.log().count("Request completed: DELETE " + KEYS + "/" + key[:11] + "...") == 1, "the line")
+    record = postgres.one("SELECT string_agg(a::text, ' ') FROM audit_log a")
+    for text in (gw.log(), record, gw.metrics().keys().__str__()):
+        assert key[12:] not in text and token[12:40] not in text
+
+
+# --- the record -----------------------------------------------------------------------------------------------
+
+def rows_of(gw, n, action):
+    """The record's rows of an action, newest first, once there are n."""
+    def read():
+        found = gw.get("/api/v1/admin/audit?per_page=100&action=" + action).json["items"]
+        return len(found) >= n and found
+    found = eventually(read)
+    assert found, gw.get("/api/v1/admin/audit?per_page=100").text
+    return found
+
+
+def test_acts_that_were_refused_are_in_the_record(gw, postgres):
+    only = add_user(gw, "root", role="admin")
+    bob = add_user(gw, "bob")
+    root, hers = token_of(gw, "root"), token_of(gw, "bob")
+    tries = [  # method, path, body, headers, status, action, actor, target
+        ("POST", "/api/v1/users", {"user_id": "eve", "password": PASSWORD}, hers, 403, "user.create", "user:bob", None),
+        ("POST", "/api/v1/users", {"user_id": "bob", "password": PASSWORD}, root, 409, "user.create", "user:root", None),
+        ("PATCH", USERS + only["id"], {"role": "user"}, root, 409, "user.change", "user:root", only["id"]),
+        ("PATCH", USERS + bob["id"], {"role": "admin"}, hers, 403, "user.change", "user:bob", bob["id"]),
+        ("DELETE", USERS + only["id"], None, root, 409, "user.remove", "user:root", only["id"]),
+        ("DELETE", USERS + NOBODY, None, root, 404, "user.remove", "user:root", NOBODY),
+        ("POST", KEYS, {"name": "k", "scopes": ["admin"]}, hers, 403, "apikey.create", "user:bob", None),
+        ("POST", KEYS, {"name": "k", "owner": "root"}, hers, 404, "apikey.create", "user:bob", None),
+        ("DELETE", KEYS + "/" + NOBODY, None, hers, 404, "apikey.revoke", "user:bob", NOBODY),
+        ("POST", REVOKE, {"jti": NOBODY + ".x"}, hers, 404, "token.revoke", "user:bob", None),
+        ("POST", "/api/v1/auth/token", {"user_id": "root"}, hers, 403, "token.issue", "user:bob", "root"),
+        ("POST", TEAMS, {"name": "t"}, hers, 403, "team.create", "user:bob", None),
+        ("DELETE", TEAMS + "/" + NOBODY, None, root, 404, "team.remove", "user:root", NOBODY),
+        ("PUT", "/api/v1/admin/log-level", {"component": "pg", "level": "warn"}, hers, 403, "log.level", "user:bob", None),
+        ("POST", "/api/v1/admin/config/reload", {}, hers, 403, "config.reload", "user:bob", None),
+        ("DELETE", "/api/v1/admin/cache/llm", None, hers, 403, "cache.clear", "user:bob", "llm"),
+        ("POST", "/api/v1/admin/circuits/openai/reset", {}, hers, 403, "circuit.reset", "user:bob", "openai"),
+        ("POST", "/api/admin/circuits/openai/reset", {}, hers, 403, "circuit.reset", "user:bob", "openai"),
+    ]
+    for method, path, body, headers, status, *_ in tries:
+        answer = gw.request(method, path, body, headers=headers)
+        assert answer.status == status, (method, path, answer.text)
+    wanted = sorted((action, actor, str(target), "refused") for *_, action, actor, target in tries)
+
+    def found():
+        rows = postgres.psql("SELECT action, actor, coalesce(target, 'None'), outcome FROM audit_log "
+                             "WHERE outcome = 'refused'")
+        return sorted(map(tuple, rows)) == wanted
+    assert eventually(found), postgres.psql("SELECT action, actor, target, outcome FROM audit_log")
+    assert postgres.one("SELECT count(*) FROM audit_log WHERE outcome = 'refused' AND (actor_ip IS NULL OR "
+                        "request_id IS NULL OR detail->>'error' IS NULL)") == "1"  # token.issue has no detail
+
+
+def test_a_stranger_fills_no_table_but_is_in_the_log(gw, postgres):
+    for headers in ({}, bearer("pk-" + "A" * 43)):
+        assert gw.post("/api/v1/users", {"user_id": "eve", "password": PASSWORD}, headers=headers).status == 401
+        assert gw.request("DELETE", USERS + NOBODY, headers=headers).status == 401
+    wait_until(lambda: len([l for l in gw.log_lines() if l["message"] == "audit"]) == 4, "the lines")
+    lines = [l for l in gw.log_lines() if l["message"] == "audit"]
+    assert {(l["actor"], l["action"], l["outcome"]) for l in lines} == {
+        ("anonymous", "user.create", "refused"), ("anonymous", "user.remove", "refused")}
+    assert postgres.one("SELECT count(*) FROM audit_log") == "0"
+
+
+def test_what_is_revoked_is_named_in_the_record(gw):
+    add_user(gw, "anna")
+    one, two = token_of(gw, "anna"), token_of(gw, "anna")
+    assert gw.post(REVOKE, {"jti": jti_of(one)}, headers=two).status == 204
+    assert gw.post(REVOKE, {}, headers=two).status == 204
+    settled(gw, two, 401)
+    assert gw.post(REVOKE, {"all": True}, headers=token_of(gw, "anna")).status == 204
+    assert {r["target"] for r in rows_of(gw, 3, "token.revoke")} == {jti_of(one), jti_of(two), "all"}
+
+
+def test_check_040_an_address_a_proxy_writes_differently_is_in_the_record(make_gateway, postgres):
+    """Postgres takes no brackets: the row of whoever came so was lost."""
+    gw = make_gateway({"JWT_SECRET_KEY": SECRET, "TRUSTED_PROXIES": "127.0.0.0/8, 10.0.0.0/8"}, pg=postgres)
+    for given in ("[2001:DB8::1]", "::ffff:198.51.100.7", "198.51.100.8, [::ffff:10.1.1.1]"):
+        assert gw.post("/api/v1/auth/token", {"user_id": "nobody", "password": "wrong password"},
+                       headers={"X-Forwarded-For": given}).status == 401
+    rows = rows_of(gw, 3, "login")
+    assert {r["actor_ip"] for r in rows} == {"2001:db8::1", "198.51.100.7", "198.51.100.8"}
