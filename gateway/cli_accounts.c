@@ -7,10 +7,9 @@
  */
 #include "gateway/cli_accounts.h"
 
+#include "gateway/cli_args.h"
 #include "gateway/core/base64url.h"
-#include "gateway/core/buf.h"
-#include "gateway/core/conf.h"
-#include "gateway/core/json.h"
+#include "gateway/core/conceal.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "gateway/core/offload.h"
@@ -19,8 +18,11 @@
 #include "gateway/core/rng.h"
 #include "storage/apikeys.h"
 #include "storage/audit.h"
+#include "storage/keytext.h"
 #include "storage/teams.h"
 #include "storage/users.h"
+
+#include <openssl/crypto.h>
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,143 +31,50 @@
 
 #define EXIT_CONFIG 78
 #define TIMEOUT_US 15000000u
-#define LIST_MAX 1000
+#define LIST_STEP 1000u
+#define NAME_CHARS 64
 #define NANO 1000000000
 
-/* --- arguments ------------------------------------------------------------------------------- */
+/* --- wrong usage ----------------------------------------------------------------------------- */
 
-struct args {
-    struct conf_source source;
-    const char *word; /* the one positional argument */
-    const char *email, *team, *owner, *name, *scopes, *models, *budget, *period, *rpm, *tpm, *days;
-    bool admin, password_stdin;
-};
+const char cli_user_usage[] =
+    "add NAME [--admin] [--email ADDRESS] [--team NAME] [--password-stdin]\n\n"
+    "  --admin           the user is an administrator\n"
+    "  --team NAME       the team whose limits its keys share\n"
+    "  --password-stdin  the password is the first line of standard input; else one is made\n"
+    "                    and printed, once\n"
+    "  Also --conf DIR and --env-file FILE.";
+const char cli_apikey_usage[] =
+    "create --owner NAME --name TEXT [--scopes A,B] [--models A,B] [--rpm N] [--tpm N]\n"
+    "                             [--budget USD] [--period day|week|month|total]\n"
+    "                             [--expires-days N]\n"
+    "       postern apikey list [--owner NAME]\n"
+    "       postern apikey revoke ID|PREFIX\n\n"
+    "  create  prints the key, once; without --scopes it may do all its owner may\n"
+    "          (chat, embeddings, read, write, admin), without --models use all models\n"
+    "  revoke  takes a key back by its id, by the characters `list` shows, or as a whole\n"
+    "  Also --conf DIR and --env-file FILE.";
 
-/* Where the value of an option goes, or NULL. */
-static const char **option(struct args *a, const char *name)
+static int usage(const char *command, const char *text)
 {
-    const struct {
-        const char *name;
-        const char **to;
-    } table[] = {
-        {"--conf", &a->source.dir},   {"--env-file", &a->source.env_file},
-        {"--email", &a->email},       {"--team", &a->team},
-        {"--owner", &a->owner},       {"--name", &a->name},
-        {"--scopes", &a->scopes},     {"--models", &a->models},
-        {"--budget", &a->budget},     {"--period", &a->period},
-        {"--rpm", &a->rpm},           {"--tpm", &a->tpm},
-        {"--expires-days", &a->days},
-    };
-
-    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
-        if (strcmp(name, table[i].name) == 0)
-            return table[i].to;
-    return NULL;
-}
-
-static bool parse(int argc, char **argv, struct args *a)
-{
-    *a = (struct args){0};
-    for (int i = 2; i < argc; i++) {
-        const char **to = option(a, argv[i]);
-
-        if (strcmp(argv[i], "--admin") == 0)
-            a->admin = true;
-        else if (strcmp(argv[i], "--password-stdin") == 0)
-            a->password_stdin = true;
-        else if (to && i + 1 < argc)
-            *to = argv[++i];
-        else if (!to && argv[i][0] != '-' && !a->word)
-            a->word = argv[i];
-        else
-            return false;
-    }
-    return true;
-}
-
-static bool number(const char *text, int64_t *ret)
-{
-    char *end = NULL;
-
-    *ret = text ? strtoll(text, &end, 10) : 0;
-    return !text || (*text >= '0' && *text <= '9' && *end == '\0' && *ret > 0);
-}
-
-/* "12.50" dollars as nano-dollars; -1 when not given. */
-static bool dollars(const char *text, int64_t *ret)
-{
-    int64_t whole = 0, part = 0, scale = NANO;
-    char *end = NULL;
-
-    *ret = -1;
-    if (!text)
-        return true;
-    if (*text < '0' || *text > '9')
-        return false;
-    whole = strtoll(text, &end, 10);
-    if (*end == '.')
-        for (end++; *end >= '0' && *end <= '9' && scale > 1; end++)
-            part += (*end - '0') * (scale /= 10);
-    if (*end || whole > INT64_MAX / NANO - 1)
-        return false;
-    *ret = whole * NANO + part;
-    return true;
-}
-
-/* "a,b" as ["a","b"]. */
-static void json_list(const char *text, struct buf *out)
-{
-    struct slice rest = slice_cstr(text);
-    struct json_writer w;
-
-    buf_init(out, 1u << 16);
-    json_writer_init(&w, out);
-    json_arr(&w);
-    while (rest.n) {
-        size_t comma = slice_find(rest, ',');
-
-        json_put_str(&w, slice_trim(slice_of(rest.p, comma)));
-        rest = slice_from(rest, comma + 1);
-    }
-    json_arr_end(&w);
-}
-
-static bool known_words(const char *list, const char *const *words)
-{
-    struct slice rest = slice_cstr(list);
-
-    while (rest.n) {
-        size_t comma = slice_find(rest, ',');
-        struct slice one = slice_trim(slice_of(rest.p, comma));
-        const char *const *w = words;
-
-        while (*w && !slice_is(one, *w))
-            w++;
-        if (!*w)
-            return false;
-        rest = slice_from(rest, comma + 1);
-    }
-    return true;
-}
-
-static int usage(const char *text)
-{
-    fprintf(stderr, "usage: postern %s\n", text);
+    fprintf(stderr, "usage: postern %s %s\n", command, text);
     return 2;
 }
 
 /* --- the run --------------------------------------------------------------------------------- */
 
 struct run {
-    struct args args;
+    struct cli_args args;
     int status;
     char id[37];
     char owner_id[37];
     struct apikey_secret key;
+    struct buf scopes, models; /* JSON */
     char stored[PASSWORD_STORED_MAX];
-    char password[PASSWORD_MAX + 2];
-    bool made_password;
+    char password[PASSWORD_MAX + 3];
+    bool made_password, untold;
     int64_t rpm, tpm, days, budget_nano_usd;
+    int64_t listed;
 };
 
 static void end(struct run *r, int status)
@@ -187,10 +96,20 @@ static uint64_t deadline(void)
 
 static void on_audited(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
+    struct run *r = arg;
+
     if (err)
-        fail(arg, err, "done, but not written to the audit record");
+        fail(r, err, "done, but not written to the audit record");
     else
-        end(arg, 0);
+        end(r, r->untold);
+}
+
+/* What is secret goes out as a line of its own. It exists nowhere else, so it must have arrived. */
+static void tell_secret(struct run *r, const char *secret)
+{
+    r->untold = puts(secret) < 0 || fflush(stdout) != 0;
+    if (r->untold)
+        fprintf(stderr, "postern: done, but what was made cannot be written to standard output\n");
 }
 
 /* The last step of every command that changed something. */
@@ -249,7 +168,7 @@ static void on_user_added(enum gw_err err, const struct pg_rows *rows, void *arg
     fprintf(stderr, "user %s, id %.*s, role %.*s\n", r->args.word, SLICE_ARG(u.id),
             SLICE_ARG(u.role));
     if (r->made_password)
-        puts(r->password);
+        tell_secret(r, r->password);
     end_audited(r, "user.create", r->args.word);
 }
 
@@ -287,43 +206,49 @@ static void user_begin(struct run *r)
         fail(r, GW_ENOMEM, "the team");
 }
 
-/* From standard input, or made here. */
-static bool take_password(struct run *r)
+static bool make_password(struct run *r)
 {
     unsigned char raw[18];
-    size_t n;
 
-    if (!r->args.password_stdin) {
-        rng_fill(raw, sizeof(raw));
-        r->password[base64url_encode(r->password, raw, sizeof(raw))] = '\0';
-        r->made_password = true;
-        return true;
-    }
-    if (!fgets(r->password, sizeof(r->password), stdin))
-        return false;
-    n = strcspn(r->password, "\r\n");
+    rng_fill(raw, sizeof(raw));
+    r->password[base64url_encode(r->password, raw, sizeof(raw))] = '\0';
+    r->made_password = true;
+    return true;
+}
+
+/* The first line of standard input, as it is: nothing may be cut off unnoticed. */
+static bool read_password(struct run *r)
+{
+    size_t n = 0;
+    int c;
+
+    while ((c = getchar()) != EOF && c != '\n' && n + 1 < sizeof(r->password))
+        r->password[n++] = (char)c;
+    if (n && c == '\n' && r->password[n - 1] == '\r')
+        n--;
     r->password[n] = '\0';
-    return n >= PASSWORD_MIN && n <= PASSWORD_MAX;
+    if (n > PASSWORD_MAX)
+        fprintf(stderr, "postern: a password has at most %u bytes\n", PASSWORD_MAX);
+    else if (memchr(r->password, '\0', n))
+        fprintf(stderr, "postern: a password has no NUL\n");
+    else
+        return cli_args_text("the password", r->password, FORM_OPAQUE, PASSWORD_MIN, PASSWORD_MAX);
+    return false;
 }
 
 int cli_user(int argc, char **argv)
 {
     struct run r = {0};
-    size_t n;
 
-    if (argc < 2 || strcmp(argv[1], "add") != 0 || !parse(argc, argv, &r.args) || !r.args.word)
-        return usage("user add NAME [--admin] [--email ADDRESS] [--team NAME] [--password-stdin]");
-    n = strlen(r.args.word);
-    if (n > 64 ||
-        strspn(r.args.word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                            "._-@") != n) {
-        fprintf(stderr, "postern: a user's name is 1 to 64 letters, digits and ._-@\n");
+    if (argc < 2 || strcmp(argv[1], "add") != 0 ||
+        !cli_args_parse(argc, argv, "--admin --email --team --password-stdin", &r.args) ||
+        !r.args.word)
+        return usage("user", cli_user_usage);
+    if (!cli_args_text("NAME", r.args.word, FORM_IDENTIFIER, 1, NAME_CHARS) ||
+        !cli_args_text("--email", r.args.email, FORM_EMAIL, 3, 254) ||
+        !cli_args_text("--team", r.args.team, FORM_IDENTIFIER, 1, NAME_CHARS) ||
+        !(r.args.password_stdin ? read_password(&r) : make_password(&r)))
         return 2;
-    }
-    if (!take_password(&r)) {
-        fprintf(stderr, "postern: a password is %u to %u characters\n", PASSWORD_MIN, PASSWORD_MAX);
-        return 2;
-    }
     if (password_hash_now(slice_cstr(r.password), r.stored))
         return 1;
     return run_with_database(&r, user_begin);
@@ -344,14 +269,13 @@ static void on_key_added(enum gw_err err, const struct pg_rows *rows, void *arg)
     }
     fprintf(stderr, "key %.*s..., id %.*s, owner %s; it is shown this once:\n", SLICE_ARG(k.prefix),
             SLICE_ARG(k.id), r->args.owner);
-    puts(r->key.key);
+    tell_secret(r, r->key.key);
     end_audited(r, "apikey.create", r->key.prefix);
 }
 
 static void on_owner(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct run *r = arg;
-    struct buf scopes, models;
     struct user u;
     struct apikey_new k;
 
@@ -359,8 +283,6 @@ static void on_owner(enum gw_err err, const struct pg_rows *rows, void *arg)
         fail(r, err ? err : GW_ENOTFOUND, r->args.owner);
         return;
     }
-    json_list(r->args.scopes, &scopes);
-    json_list(r->args.models, &models);
     rng_uuid(r->id);
     k = (struct apikey_new){
         .id = slice_cstr(r->id),
@@ -368,8 +290,8 @@ static void on_owner(enum gw_err err, const struct pg_rows *rows, void *arg)
         .team_id = u.team_id,
         .name = slice_cstr(r->args.name),
         .secret = &r->key,
-        .scopes = buf_slice(&scopes),
-        .models = buf_slice(&models),
+        .scopes = buf_slice(&r->scopes),
+        .models = buf_slice(&r->models),
         .requests_per_minute = r->rpm,
         .tokens_per_minute = r->tpm,
         .budget_nano_usd = r->budget_nano_usd,
@@ -378,8 +300,6 @@ static void on_owner(enum gw_err err, const struct pg_rows *rows, void *arg)
     };
     if (!apikeys_add(&k, deadline(), on_key_added, r))
         fail(r, GW_ENOMEM, "the key was not made");
-    buf_deinit(&scopes);
-    buf_deinit(&models);
 }
 
 static void create_begin(struct run *r)
@@ -390,23 +310,30 @@ static void create_begin(struct run *r)
         fail(r, err ? err : GW_ENOMEM, "the key was not made");
 }
 
-static int apikey_create(struct run *r)
+static bool judge_key(struct run *r)
 {
-    static const char *const scopes[] = {"chat", "embeddings", "read", "write", "admin", NULL};
+    const struct cli_args *a = &r->args;
     enum budget_period p;
 
-    if (!r->args.owner || !r->args.name || r->args.word)
-        return usage(
-            "apikey create --owner NAME --name TEXT [--scopes A,B] [--models A,B] [--rpm N] "
-            "[--tpm N] [--budget USD] [--period day|week|month|total] [--expires-days N]");
-    if (!number(r->args.rpm, &r->rpm) || !number(r->args.tpm, &r->tpm) ||
-        !number(r->args.days, &r->days) || !dollars(r->args.budget, &r->budget_nano_usd) ||
-        (r->args.period && !budget_period_parse(r->args.period, &p)) ||
-        !known_words(r->args.scopes, scopes)) {
-        fprintf(stderr, "postern: an option has a value that it cannot have\n");
-        return 2;
+    if (a->period && !budget_period_parse(a->period, &p)) {
+        fprintf(stderr, "postern: --period must be one of: day week month total\n");
+        return false;
     }
-    return run_with_database(r, create_begin);
+    return cli_args_text("--owner", a->owner, FORM_IDENTIFIER, 1, NAME_CHARS) &&
+           cli_args_text("--name", a->name, FORM_LINE, 1, 100) &&
+           cli_args_number("--rpm", a->rpm, 1000000000, &r->rpm) &&
+           cli_args_number("--tpm", a->tpm, 1000000000000, &r->tpm) &&
+           cli_args_number("--expires-days", a->days, 3650, &r->days) &&
+           cli_args_dollars("--budget", a->budget, &r->budget_nano_usd) &&
+           cli_args_list("--scopes", a->scopes, FORM_IDENTIFIER, "chat embeddings read write admin",
+                         &r->scopes) &&
+           cli_args_list("--models", a->models, FORM_MODEL, NULL, &r->models);
+}
+
+static int apikey_create(struct run *r)
+{
+    r->budget_nano_usd = -1;
+    return judge_key(r) ? run_with_database(r, create_begin) : 2;
 }
 
 static void print_key(const struct apikey *k)
@@ -421,6 +348,8 @@ static void print_key(const struct apikey *k)
     putchar('\n');
 }
 
+static void ask_list(struct run *r);
+
 static void on_list(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct run *r = arg;
@@ -432,7 +361,17 @@ static void on_list(enum gw_err err, const struct pg_rows *rows, void *arg)
     }
     for (unsigned i = 0; apikey_read(rows, i, &k); i++)
         print_key(&k);
-    end(r, 0);
+    r->listed += LIST_STEP;
+    if (pg_count(rows) == LIST_STEP)
+        ask_list(r);
+    else
+        end(r, 0);
+}
+
+static void ask_list(struct run *r)
+{
+    if (!apikeys_page(slice_cstr(r->owner_id), LIST_STEP, r->listed, deadline(), on_list, r))
+        fail(r, GW_ENOMEM, "the keys");
 }
 
 static void on_list_owner(enum gw_err err, const struct pg_rows *rows, void *arg)
@@ -440,53 +379,78 @@ static void on_list_owner(enum gw_err err, const struct pg_rows *rows, void *arg
     struct run *r = arg;
     struct user u;
 
-    if (err || !user_read(rows, 0, &u))
+    if (err || !user_read(rows, 0, &u)) {
         fail(r, err ? err : GW_ENOTFOUND, r->args.owner);
-    else if (!apikeys_page(u.id, LIST_MAX, 0, deadline(), on_list, r))
-        fail(r, GW_ENOMEM, "the keys");
+        return;
+    }
+    snprintf(r->owner_id, sizeof(r->owner_id), "%.*s", SLICE_ARG(u.id));
+    ask_list(r);
 }
 
 static void list_begin(struct run *r)
 {
-    struct op *op = r->args.owner
-                        ? users_by_name(slice_cstr(r->args.owner), deadline(), on_list_owner, r)
-                        : apikeys_page(SLICE_NONE, LIST_MAX, 0, deadline(), on_list, r);
-
-    if (!op)
+    if (!r->args.owner)
+        ask_list(r);
+    else if (!users_by_name(slice_cstr(r->args.owner), deadline(), on_list_owner, r))
         fail(r, GW_ENOMEM, "the keys");
+}
+
+/* What is given may be a whole key: then nothing but its prefix is looked for, told or recorded. */
+static struct slice key_named(const struct run *r)
+{
+    struct slice word = slice_cstr(r->args.word);
+
+    return keytext_is_key(word) ? slice_of(word.p, APIKEY_PREFIX) : word;
 }
 
 static void on_revoked(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
     struct run *r = arg;
+    char named[64];
     struct apikey k;
 
+    conceal_keys(key_named(r), named, sizeof(named));
     if (err || !apikey_read(rows, 0, &k)) {
-        fail(r, err ? err : GW_ENOTFOUND, r->args.word);
+        fail(r, err ? err : GW_ENOTFOUND, named);
         return;
     }
     printf("revoked %.*s (%.*s)\n", SLICE_ARG(k.prefix), SLICE_ARG(k.name));
-    end_audited(r, "apikey.revoke", r->args.word);
+    snprintf(named, sizeof(named), "%.*s", SLICE_ARG(k.prefix));
+    end_audited(r, "apikey.revoke", named);
 }
 
 static void revoke_begin(struct run *r)
 {
-    if (!apikeys_revoke(slice_cstr(r->args.word), SLICE_NONE, deadline(), on_revoked, r))
-        fail(r, GW_ENOMEM, r->args.word);
+    if (!apikeys_revoke(key_named(r), SLICE_NONE, deadline(), on_revoked, r))
+        fail(r, GW_ENOMEM, "the key");
+}
+
+static int run_apikey(struct run *r, int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    struct cli_args *a = &r->args;
+
+    if (strcmp(what, "create") == 0 &&
+        cli_args_parse(argc, argv,
+                       "--owner --name --scopes --models --rpm --tpm --budget --period "
+                       "--expires-days",
+                       a) &&
+        a->owner && a->name && !a->word)
+        return apikey_create(r);
+    if (strcmp(what, "list") == 0 && cli_args_parse(argc, argv, "--owner", a) && !a->word)
+        return run_with_database(r, list_begin);
+    if (strcmp(what, "revoke") == 0 && cli_args_parse(argc, argv, "", a) && a->word)
+        return run_with_database(r, revoke_begin);
+    return usage("apikey", cli_apikey_usage);
 }
 
 int cli_apikey(int argc, char **argv)
 {
     struct run r = {0};
-    const char *what = argc > 1 ? argv[1] : "";
+    int status = run_apikey(&r, argc, argv);
 
-    if (argc > 1 && parse(argc, argv, &r.args)) {
-        if (strcmp(what, "create") == 0)
-            return apikey_create(&r);
-        if (strcmp(what, "list") == 0 && !r.args.word)
-            return run_with_database(&r, list_begin);
-        if (strcmp(what, "revoke") == 0 && r.args.word)
-            return run_with_database(&r, revoke_begin);
-    }
-    return usage("apikey create|list|revoke ... (postern help)");
+    buf_deinit(&r.scopes);
+    buf_deinit(&r.models);
+    OPENSSL_cleanse(&r.key, sizeof(r.key));
+    return status;
 }

@@ -9,9 +9,11 @@
 
 /* postern user add NAME [--admin] [--email ADDRESS] [--team NAME] [--password-stdin] */
 int cli_user(int argc, char **argv);
+extern const char cli_user_usage[];
 
 /* postern apikey create --owner NAME --name TEXT [--scopes A,B] [--models A,B] [--rpm N] [--tpm N]
  *                       [--budget USD] [--period day|week|month|total] [--expires-days N]
  * postern apikey list [--owner NAME]
  * postern apikey revoke ID|PREFIX */
 int cli_apikey(int argc, char **argv);
+extern const char cli_apikey_usage[];

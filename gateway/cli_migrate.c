@@ -23,14 +23,17 @@ struct migrate_args {
     unsigned wait_s;
 };
 
+const char cli_migrate_usage[] =
+    "up [--to N] | down N | status\n"
+    "           [--wait SECONDS] [--conf DIR] [--env-file FILE]\n\n"
+    "  up      take all steps that are missing, or those up to version N\n"
+    "  down N  take the last N steps back (their data is lost)\n"
+    "  status  list the steps; exit status 3 when some are missing\n"
+    "  --wait  longest wait for another instance or a locked table (60)";
+
 static int usage(void)
 {
-    fprintf(stderr, "usage: postern migrate up [--to N] | down N | status\n"
-                    "           [--wait SECONDS] [--conf DIR] [--env-file FILE]\n\n"
-                    "  up      take all steps that are missing, or those up to version N\n"
-                    "  down N  take the last N steps back (their data is lost)\n"
-                    "  status  list the steps; exit status 3 when some are missing\n"
-                    "  --wait  longest wait for another instance or a locked table (60)\n");
+    fprintf(stderr, "usage: postern migrate %s\n", cli_migrate_usage);
     return 2;
 }
 

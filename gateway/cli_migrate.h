@@ -7,3 +7,4 @@
  * usage, 3 (status) steps are pending, 78 no DATABASE_URL or a bad one.
  */
 int cli_migrate(int argc, char **argv);
+extern const char cli_migrate_usage[];

@@ -115,7 +115,7 @@ static struct slice range_text(struct arena *a, const struct form_field *f, cons
                         (long long)f->max);
 }
 
-static bool is_among(const char *words, struct slice text)
+bool form_is_among(const char *words, struct slice text)
 {
     const char *p = words;
 
@@ -129,7 +129,7 @@ static bool is_among(const char *words, struct slice text)
     return false;
 }
 
-static int64_t characters(struct slice s)
+int64_t form_characters(struct slice s)
 {
     int64_t n = 0;
 
@@ -158,14 +158,14 @@ static bool check_text(struct reader *r, const struct form_field *f, const struc
                        struct slice text, int64_t min, int64_t max)
 {
     /* bytes are no fewer than characters: mostly they need not be counted */
-    int64_t n = (int64_t)text.n > max || min > 1 ? characters(text) : (int64_t)text.n;
+    int64_t n = (int64_t)text.n > max || min > 1 ? form_characters(text) : (int64_t)text.n;
     const char *problem = f->words ? NULL : form_class_problem(f->class, text);
 
     if (n < min || n > max)
         tell(r, at,
              arena_printf(r->arena, "must have %lld to %lld characters", (long long)min,
                           (long long)max));
-    else if (f->words && !is_among(f->words, text))
+    else if (f->words && !form_is_among(f->words, text))
         tell(r, at, arena_printf(r->arena, "must be one of: %s", f->words));
     else if (!f->words && is_screened_out(r, f, text))
         tell(r, at, SLICE(SCREEN_DETAIL));

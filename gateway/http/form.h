@@ -132,5 +132,11 @@ void form_add(struct form_errors *errors, const char *pointer, const char *detai
 /* Answers one failure that no table can tell (two members that contradict each other). */
 void form_refuse_field(struct request *req, const char *pointer, const char *detail);
 
+/* Is the text one of those words, which blanks separate? */
+bool form_is_among(const char *words, struct slice text);
+
+/* How many characters the text has; it must be UTF-8. */
+int64_t form_characters(struct slice text);
+
 /* Is the text of that class? What it should have been, or NULL when it is. */
 const char *form_class_problem(enum form_class class, struct slice text);

@@ -31,7 +31,7 @@ struct route {
     unsigned scope; /* SCOPE_ bits of storage/principal.h: a key with scopes needs one of them. 0:
                        "read" for GET, "write" for others, "admin" for ACCESS_ADMIN */
     bool quiet;     /* not in the access log (probes) */
-    const char *successor;   /* not NULL: a deprecated alias of that template (legacy.h) */
+    const char *successor; /* not NULL: a deprecated alias of that template (legacy.h) */
     const char *act; /* what it does, in the audit record: "user.create"; NULL = nothing to tell */
     const struct form *form; /* what a JSON body may hold (form.h); every native POST, PUT and PATCH
                                 has one */
