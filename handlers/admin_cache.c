@@ -43,8 +43,7 @@ void admin_cache(struct request *req)
         put_cache(&w, (enum cache_kind)k);
     json_arr_end(&w);
     json_obj_end(&w);
-    request_finish(req, buf_err(&out), buf_slice(&out));
-    buf_deinit(&out);
+    request_finish_buf(req, &out);
 }
 
 static void on_cleared(uint64_t removed, void *arg)

@@ -1,9 +1,9 @@
 /*
  * admin_config.c - the configuration in force, and reading it again.
  *
- *     GET /api/v1/admin/config           {generation, dir, keys: [{field, key, value, source,
- * default, reloadable}]}; secrets are "[redacted]" POST /api/v1/admin/config/reload   {reloaded,
- * generation, workers, warnings: [...]}, or 422 with every problem and the old configuration kept
+ * GET /api/v1/admin/config answers {generation, dir, keys: [{field, key, value, source, default,
+ * reloadable}]}, in which secrets are "[redacted]"; POST /api/v1/admin/config/reload {reloaded,
+ * generation, workers, warnings: [...]}, or 422 with every problem, and the old one is kept.
  *
  *     admin_reload --asked--> WAIT --on_reloaded--> end
  *                               '--client gone, deadline--> end
@@ -23,8 +23,7 @@ struct reloading {
     struct reload_wait wait;
 };
 
-/* --- what is in force ---------------------------------------------------------------------------
- */
+/* --- what is in force ------------------------------------------------------------------------- */
 
 static void put_key(const char *field, const char *key, const char *value, const char *origin,
                     void *arg)
@@ -57,12 +56,10 @@ void admin_config(struct request *req)
     conf_each(c, put_key, &w);
     json_arr_end(&w);
     json_obj_end(&w);
-    request_finish(req, buf_err(&out), buf_slice(&out));
-    buf_deinit(&out);
+    request_finish_buf(req, &out);
 }
 
-/* --- reading it again ---------------------------------------------------------------------------
- */
+/* --- reading it again ------------------------------------------------------------------------- */
 
 /* "gateway.yaml:12", or the file alone, or nothing. */
 static struct slice place_of(struct arena *a, const struct problem *p)
@@ -94,8 +91,7 @@ static void answer_applied(struct request *req, const struct reload_result *r)
     }
     json_arr_end(&w);
     json_obj_end(&w);
-    request_finish(req, buf_err(&out), buf_slice(&out));
-    buf_deinit(&out);
+    request_finish_buf(req, &out);
 }
 
 static void answer_refused(struct request *req, const struct reload_result *r)

@@ -34,14 +34,10 @@ static void answer(struct request *req, const struct asked *in)
     buf_init(&out, MAX_OUT);
     json_writer_init(&w, &out);
     json_obj(&w);
-    if (in->component.n)
-        json_kv_str(&w, "component", in->component);
-    else
-        json_kv_null(&w, "component");
+    json_kv_text(&w, "component", in->component);
     json_kv_str(&w, "level", in->level);
     json_obj_end(&w);
-    request_finish(req, buf_err(&out), buf_slice(&out));
-    buf_deinit(&out);
+    request_finish_buf(req, &out);
 }
 
 void admin_level(struct request *req)

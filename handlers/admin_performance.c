@@ -112,6 +112,5 @@ void admin_performance(struct request *req)
     buf_init(&out, MAX_OUT);
     json_writer_init(&w, &out);
     put_all(&w, &o, slow, slowest_list(slow));
-    request_finish(req, buf_err(&out), buf_slice(&out));
-    buf_deinit(&out);
+    request_finish_buf(req, &out);
 }

@@ -17,7 +17,6 @@
 #include "handlers/chat.h"
 
 #include "gateway/core/loop.h"
-#include "gateway/core/metrics.h"
 #include "handlers/chat_reuse.h"
 #include "handlers/chat_screen.h"
 #include "handlers/llm.h"
@@ -88,13 +87,32 @@ static void chat_hand_over(struct chat *c)
 
 static void on_client_gone(struct request *req, void *arg)
 {
-    enum gw_err err = req->err ? req->err : GW_EGONECLIENT; /* or overdue */
     struct chat *c = arg;
 
-    metrics_add(metrics_get(M_CLIENT_GONE, c->stream ? "streaming" : "waiting", NULL, NULL), 1);
     note_usage(c);
-    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    chat_end(c, err);
+    chat_end(c, llm_client_gone(req, c->stream));
+}
+
+/* --- forms ------------------------------------------------------------------------------------ */
+
+struct slice chat_model_shown(const struct chat *c, const struct convo_answer *ans)
+{
+    return ans->model.n ? ans->model : c->info->model->name;
+}
+
+void chat_dialect_answer(struct chat *c, const struct convo_answer *ans, struct buf *out)
+{
+    c->form->dialect->encode_answer(ans, chat_model_shown(c, ans), loop_wall_us() / 1000000, out);
+}
+
+enum gw_err chat_dialect_event(struct chat *c, const struct convo_event *ev, struct buf *out)
+{
+    const struct dialect *d = c->form->dialect;
+
+    if (!c->encoder)
+        c->encoder =
+            d->encoder_new(c->req->arena, c->convo, c->info->model->name, loop_wall_us() / 1000000);
+    return c->encoder ? d->encode_event(c->encoder, ev, out) : GW_ENOMEM;
 }
 
 /* --- towards the client --------------------------------------------------------------------- */
@@ -264,8 +282,7 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
     chat_end(c, err);
 }
 
-/* --- beginning ----------------------------------------------------------------------------------
- */
+/* --- beginning -------------------------------------------------------------------------------- */
 
 static bool chat_start_call(struct chat *c)
 {

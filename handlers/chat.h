@@ -86,6 +86,13 @@ struct chat_form {
     struct slice heartbeat;   /* what keeps a silent stream alive */
 };
 
+/* `answer` and `event` of a form that is its dialect's. */
+void chat_dialect_answer(struct chat *c, const struct convo_answer *ans, struct buf *out);
+enum gw_err chat_dialect_event(struct chat *c, const struct convo_event *ev, struct buf *out);
+
+/* The name of the model that answers, as clients are told. */
+struct slice chat_model_shown(const struct chat *c, const struct convo_answer *ans);
+
 /* Begins; the request is answered later, or right away when it is refused. */
 void chat_begin(struct request *req, const struct chat_form *form);
 

@@ -8,7 +8,6 @@
  */
 #include "handlers/count.h"
 
-#include "gateway/core/metrics.h"
 #include "handlers/admit.h"
 #include "handlers/llm.h"
 
@@ -45,11 +44,7 @@ static void counting_end(struct counting *c, enum gw_err err)
 
 static void on_client_gone(struct request *req, void *arg)
 {
-    enum gw_err err = req->err ? req->err : GW_EGONECLIENT; /* or overdue */
-
-    metrics_add(metrics_get(M_CLIENT_GONE, "waiting", NULL, NULL), 1);
-    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    counting_end(arg, err);
+    counting_end(arg, llm_client_gone(req, false));
 }
 
 static void on_live(const struct provider_call_info *info, void *arg)

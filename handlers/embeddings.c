@@ -11,7 +11,6 @@
  */
 #include "handlers/embeddings.h"
 
-#include "gateway/core/metrics.h"
 #include "gateway/http/form.h"
 #include "handlers/admit.h"
 #include "handlers/llm.h"
@@ -72,15 +71,10 @@ static void embed_end(struct embed *e, enum gw_err err)
 
 static void on_client_gone(struct request *req, void *arg)
 {
-    enum gw_err err = req->err ? req->err : GW_EGONECLIENT; /* or overdue */
-
-    metrics_add(metrics_get(M_CLIENT_GONE, "waiting", NULL, NULL), 1);
-    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    embed_end(arg, err);
+    embed_end(arg, llm_client_gone(req, false));
 }
 
-/* --- writing
- * -------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* Elements of a JSON array text: its commas and one. */
 static size_t dimension_of(struct slice vector)
@@ -234,8 +228,7 @@ static void on_end(enum gw_err err, const struct provider_call_info *info,
 static const struct provider_sink sink = {
     .on_live = on_live, .on_embed = on_embed, .on_end = on_end};
 
-/* --- reading
- * -------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static enum gw_err read_inputs(struct request *req, struct json input,
                                struct dialect_embed_request *ask, struct convo_report *rep)

@@ -10,7 +10,6 @@
  */
 #include "handlers/generate.h"
 
-#include "gateway/core/loop.h"
 #include "handlers/chat.h"
 #include "handlers/count.h"
 #include "handlers/llm.h"
@@ -73,21 +72,6 @@ static enum gw_err peek_whole(struct chat *c, struct convo_report *rep)
 static enum gw_err peek_stream(struct chat *c, struct convo_report *rep)
 {
     return peek_as(c, true);
-}
-
-static void answer(struct chat *c, const struct convo_answer *ans, struct buf *out)
-{
-    struct slice shown = ans->model.n ? ans->model : c->info->model->name;
-
-    dialect_google.encode_answer(ans, shown, loop_wall_us() / 1000000, out);
-}
-
-static enum gw_err event(struct chat *c, const struct convo_event *ev, struct buf *out)
-{
-    if (!c->encoder)
-        c->encoder = dialect_google.encoder_new(c->req->arena, c->convo, c->info->model->name,
-                                                loop_wall_us() / 1000000);
-    return c->encoder ? dialect_google.encode_event(c->encoder, ev, out) : GW_ENOMEM;
 }
 
 /* --- a stream as a JSON array ---------------------------------------------------------------- */
@@ -169,7 +153,7 @@ static enum gw_err event_array(struct chat *c, const struct convo_event *ev, str
     if (!a)
         return GW_ENOMEM;
     buf_reset(&a->events);
-    err = event(c, ev, &a->events);
+    err = chat_dialect_event(c, ev, &a->events);
     if (!err && a->events.n)
         err = relay_array(c, buf_slice(&a->events), out);
     if (!err && ev->kind == CONVO_EV_ERROR)
@@ -184,8 +168,8 @@ static const struct chat_form whole = {
     .dialect = &dialect_google,
     .decode = decode_whole,
     .peek = peek_whole,
-    .answer = answer,
-    .event = event,
+    .answer = chat_dialect_answer,
+    .event = chat_dialect_event,
 };
 
 static const struct chat_form events = {
@@ -193,8 +177,8 @@ static const struct chat_form events = {
     .dialect = &dialect_google,
     .decode = decode_stream,
     .peek = peek_stream,
-    .answer = answer,
-    .event = event,
+    .answer = chat_dialect_answer,
+    .event = chat_dialect_event,
     .stream_type = CHAT_EVENT_STREAM,
     .heartbeat = CHAT_SSE_COMMENT,
 };
@@ -204,7 +188,7 @@ static const struct chat_form array = {
     .dialect = &dialect_google,
     .decode = decode_stream,
     .peek = peek_stream,
-    .answer = answer,
+    .answer = chat_dialect_answer,
     .event = event_array,
     .relay = relay_array,
     .stream_type = {"application/json; charset=utf-8", 31},

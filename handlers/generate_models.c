@@ -2,18 +2,10 @@
 #include "gateway/core/json.h"
 #include "handlers/generate.h"
 #include "handlers/llm.h"
+#include "handlers/models.h"
 
 #define MAX_OUT (16u << 20)
 #define MAX_PAGE 1000
-
-static void reply(struct request *req, struct buf *out)
-{
-    if (buf_err(out))
-        request_fail(req, buf_err(out), NULL);
-    else
-        request_finish(req, GW_OK, buf_slice(out));
-    buf_deinit(out);
-}
 
 static void put_methods(struct json_writer *w, unsigned capabilities)
 {
@@ -57,24 +49,6 @@ struct page {
     int64_t at;         /* entries seen */
 };
 
-/* A whole number of the query, or `ret` left alone when it is not given. */
-static enum gw_err read_number(struct request *req, const char *name, int64_t *ret)
-{
-    enum gw_err err = GW_OK;
-    struct slice text = request_query(req, name, &err);
-    int64_t n = 0;
-
-    if (err || !text.p)
-        return err;
-    for (size_t i = 0; i < text.n; i++) {
-        if (text.p[i] < '0' || text.p[i] > '9' || n > 1000000)
-            return GW_ESCHEMA;
-        n = n * 10 + (text.p[i] - '0');
-    }
-    *ret = n;
-    return text.n ? GW_OK : GW_ESCHEMA;
-}
-
 static void put_on_page(struct json_writer *w, struct page *p, struct slice name,
                         const struct registry_model *m)
 {
@@ -89,10 +63,10 @@ void generate_models(struct request *req)
     struct page page = {.size = MAX_PAGE};
     struct json_writer w;
     struct buf out;
-    enum gw_err err = read_number(req, "pageSize", &page.size);
+    enum gw_err err = models_query_int(req, "pageSize", &page.size);
 
     if (!err)
-        err = read_number(req, "pageToken", &page.from);
+        err = models_query_int(req, "pageToken", &page.from);
     if (err) {
         struct error_detail d = {.message = SLICE("pageSize and pageToken must be numbers."),
                                  .param = SLICE("pageSize")};
@@ -117,18 +91,10 @@ void generate_models(struct request *req)
         json_kv_str(&w, "nextPageToken",
                     arena_printf(req->arena, "%lld", (long long)(page.from + page.size)));
     json_obj_end(&w);
-    reply(req, &out);
+    request_finish_buf(req, &out);
 }
 
 /* --- one of them ----------------------------------------------------------------------------- */
-
-static bool is_alias(const struct registry *r, struct slice name)
-{
-    for (const struct registry_alias *a = r->aliases; a; a = a->next)
-        if (slice_eq(a->name, name))
-            return true;
-    return false;
-}
 
 void generate_model(struct request *req)
 {
@@ -146,6 +112,7 @@ void generate_model(struct request *req)
     }
     buf_init(&out, MAX_OUT);
     json_writer_init(&w, &out);
-    put_model(&w, is_alias(r, name) ? name : route.targets[0].model->id, route.targets[0].model);
-    reply(req, &out);
+    put_model(&w, models_is_alias(r, name) ? name : route.targets[0].model->id,
+              route.targets[0].model);
+    request_finish_buf(req, &out);
 }

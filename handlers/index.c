@@ -57,6 +57,5 @@ void index_get(struct request *req)
     routes_each(put_link, &l);
     json_obj_end(&l.w);
     json_obj_end(&l.w);
-    request_finish(req, buf_err(&out), buf_slice(&out));
-    buf_deinit(&out);
+    request_finish_buf(req, &out);
 }

@@ -31,17 +31,17 @@ static void put_key(struct json_writer *w, const struct apikey *k)
     json_kv_str(w, "id", k->id);
     json_kv_str(w, "prefix", k->prefix);
     json_kv_str(w, "name", k->name);
-    query_put_text(w, "owner", k->owner_name);
-    query_put_text(w, "team_id", k->team_id);
+    json_kv_text(w, "owner", k->owner_name);
+    json_kv_text(w, "team_id", k->team_id);
     json_kv_raw(w, "scopes", k->scopes);
     json_kv_raw(w, "models", k->models);
     query_put_count(w, "requests_per_minute", k->requests_per_minute);
     query_put_count(w, "tokens_per_minute", k->tokens_per_minute);
     query_put_usd(w, "budget_usd", k->budget_nano_usd);
-    query_put_text(w, "budget_period", k->budget_period);
-    query_put_text(w, "expires_at", k->expires_at);
-    query_put_text(w, "last_used_at", k->last_used_at);
-    query_put_text(w, "revoked_at", k->revoked_at);
+    json_kv_text(w, "budget_period", k->budget_period);
+    json_kv_text(w, "expires_at", k->expires_at);
+    json_kv_text(w, "last_used_at", k->last_used_at);
+    json_kv_text(w, "revoked_at", k->revoked_at);
     json_kv_str(w, "created_at", k->created_at);
 }
 

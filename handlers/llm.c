@@ -2,6 +2,8 @@
 #include "handlers/llm.h"
 
 #include "gateway/core/loop.h"
+#include "gateway/core/metrics.h"
+#include "gateway/http/form.h"
 
 #define MAX_FALLBACKS 8u
 
@@ -12,7 +14,6 @@ const struct registry *llm_registry(const struct request *req)
 
 bool llm_parse_body(struct request *req, struct json *ret_root)
 {
-    struct error_detail d = {0};
     struct json_error why = {0};
     enum gw_err err = json_parse(req->arena, req->body, NULL, ret_root, &why);
 
@@ -20,12 +21,9 @@ bool llm_parse_body(struct request *req, struct json *ret_root)
         err = GW_EBADREQ;
         why.what = "the body must be a JSON object";
     }
-    if (!err)
-        return true;
-    if (why.what)
-        d.message = arena_printf(req->arena, "Invalid JSON at byte %zu: %s.", why.at, why.what);
-    request_fail(req, err, &d);
-    return false;
+    if (err)
+        form_refuse_json(req, err, &why);
+    return !err;
 }
 
 static void fail_model(struct request *req, enum gw_err err, struct slice name, struct slice why)
@@ -170,4 +168,13 @@ void llm_fail(struct request *req, enum gw_err err, const struct provider_call_i
         d.status = err == GW_EUPREJECT ? vendor->status : 0;
     }
     request_fail(req, err, &d);
+}
+
+enum gw_err llm_client_gone(struct request *req, bool streaming)
+{
+    enum gw_err err = req->err ? req->err : GW_EGONECLIENT; /* or overdue */
+
+    metrics_add(metrics_get(M_CLIENT_GONE, streaming ? "streaming" : "waiting", NULL, NULL), 1);
+    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
+    return err;
 }

@@ -34,6 +34,10 @@ void llm_set_headers(struct request *req, const struct provider_call_info *info,
 void llm_fail(struct request *req, enum gw_err err, const struct provider_call_info *info,
               const struct dialect_error *vendor);
 
+/* What an abort hook does first: counts that the client has left (or that its request is overdue),
+ * answers nobody, and returns what the flow ends with. */
+enum gw_err llm_client_gone(struct request *req, bool streaming);
+
 /* What a client is told of a failed call: also for in-band errors. */
 struct slice llm_error_text(enum gw_err err, const struct provider_call_info *info,
                             const struct dialect_error *vendor);

@@ -6,7 +6,6 @@
  */
 #include "handlers/messages.h"
 
-#include "gateway/core/loop.h"
 #include "handlers/chat.h"
 #include "handlers/count.h"
 #include "handlers/llm.h"
@@ -84,28 +83,13 @@ static enum gw_err peek(struct chat *c, struct convo_report *rep)
     return peek_body(c->req->arena, c->body, &c->convo, rep);
 }
 
-static void answer(struct chat *c, const struct convo_answer *ans, struct buf *out)
-{
-    struct slice shown = ans->model.n ? ans->model : c->info->model->name;
-
-    dialect_anthropic.encode_answer(ans, shown, loop_wall_us() / 1000000, out);
-}
-
-static enum gw_err event(struct chat *c, const struct convo_event *ev, struct buf *out)
-{
-    if (!c->encoder)
-        c->encoder = dialect_anthropic.encoder_new(c->req->arena, c->convo, c->info->model->name,
-                                                   loop_wall_us() / 1000000);
-    return c->encoder ? dialect_anthropic.encode_event(c->encoder, ev, out) : GW_ENOMEM;
-}
-
 static const struct chat_form form = {
     .name = "anthropic",
     .dialect = &dialect_anthropic,
     .decode = decode,
     .peek = peek,
-    .answer = answer,
-    .event = event,
+    .answer = chat_dialect_answer,
+    .event = chat_dialect_event,
     .stream_type = CHAT_EVENT_STREAM,
     .heartbeat = CHAT_SSE_COMMENT,
 };

@@ -13,17 +13,34 @@
 #define CREATED_TEXT "2024-01-01T00:00:00Z"
 #define MAX_PAGE 1000
 
-static void reply(struct request *req, struct buf *out)
+/* --- what both lists ask ---------------------------------------------------------------------- */
+
+enum gw_err models_query_int(struct request *req, const char *name, int64_t *ret)
 {
-    if (buf_err(out))
-        request_fail(req, buf_err(out), NULL);
-    else
-        request_finish(req, GW_OK, buf_slice(out));
-    buf_deinit(out);
+    enum gw_err err = GW_OK;
+    struct slice text = request_query(req, name, &err);
+    int64_t n = 0;
+
+    if (err || !text.p)
+        return err;
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9' || n > 1000000)
+            return GW_ESCHEMA;
+        n = n * 10 + (text.p[i] - '0');
+    }
+    *ret = n;
+    return text.n ? GW_OK : GW_ESCHEMA;
 }
 
-/* --- OpenAI's shape, and Anthropic's
- * --------------------------------------------------------------------------------- */
+bool models_is_alias(const struct registry *r, struct slice name)
+{
+    for (const struct registry_alias *a = r->aliases; a; a = a->next)
+        if (slice_eq(a->name, name))
+            return true;
+    return false;
+}
+
+/* --- OpenAI's shape, and Anthropic's ---------------------------------------------------------- */
 
 static void put_openai(struct json_writer *w, struct slice id, const char *owner)
 {
@@ -58,26 +75,17 @@ struct page {
 
 static enum gw_err read_page(struct request *req, struct page *p)
 {
-    struct slice limit;
     enum gw_err err = GW_OK;
 
     *p = (struct page){.after = request_query(req, "after_id", &err), .limit = MAX_PAGE};
+    p->reached = p->after.n == 0;
     if (!err)
         p->before = request_query(req, "before_id", &err);
     if (!err)
-        limit = request_query(req, "limit", &err);
-    if (err)
-        return err;
-    p->reached = p->after.n == 0;
-    if (limit.p == NULL)
-        return GW_OK;
-    p->limit = 0;
-    for (size_t i = 0; i < limit.n; i++) {
-        if (limit.p[i] < '0' || limit.p[i] > '9' || p->limit > MAX_PAGE)
-            return GW_ESCHEMA;
-        p->limit = p->limit * 10 + (limit.p[i] - '0');
-    }
-    return p->limit >= 1 && p->limit <= MAX_PAGE ? GW_OK : GW_ESCHEMA;
+        err = models_query_int(req, "limit", &p->limit);
+    if (!err && (p->limit < 1 || p->limit > MAX_PAGE))
+        err = GW_ESCHEMA;
+    return err;
 }
 
 static void put_on_page(struct json_writer *w, struct page *p, struct slice id)
@@ -94,16 +102,7 @@ static void put_on_page(struct json_writer *w, struct page *p, struct slice id)
     p->reached |= slice_eq(id, p->after);
 }
 
-static void put_id_or_null(struct json_writer *w, const char *key, struct slice id)
-{
-    if (id.n)
-        json_kv_str(w, key, id);
-    else
-        json_kv_null(w, key);
-}
-
-/* --- the lists
- * -------------------------------------------------------------------------------------- */
+/* --- the lists -------------------------------------------------------------------------------- */
 
 static void list_anthropic(struct request *req)
 {
@@ -130,10 +129,10 @@ static void list_anthropic(struct request *req)
             put_on_page(&w, &page, m->id);
     json_arr_end(&w);
     json_kv_bool(&w, "has_more", page.more);
-    put_id_or_null(&w, "first_id", page.first);
-    put_id_or_null(&w, "last_id", page.last);
+    json_kv_text(&w, "first_id", page.first);
+    json_kv_text(&w, "last_id", page.last);
     json_obj_end(&w);
-    reply(req, &out);
+    request_finish_buf(req, &out);
 }
 
 void models_list(struct request *req)
@@ -161,27 +160,18 @@ void models_list(struct request *req)
             put_openai(&w, m->id, m->provider->name);
     json_arr_end(&w);
     json_obj_end(&w);
-    reply(req, &out);
-}
-
-static const struct registry_alias *find_alias(const struct registry *r, struct slice name)
-{
-    const struct registry_alias *a;
-
-    for (a = r->aliases; a; a = a->next)
-        if (slice_eq(a->name, name))
-            return a;
-    return NULL;
+    request_finish_buf(req, &out);
 }
 
 void models_get(struct request *req)
 {
+    const struct registry *r = llm_registry(req);
     struct error_detail d = {.param = SLICE("model")};
     struct registry_route route;
     struct json_writer w;
     struct slice why = SLICE_NONE;
     struct buf out;
-    enum gw_err err = registry_resolve(llm_registry(req), req->arena, req->params[0], &route, &why);
+    enum gw_err err = registry_resolve(r, req->arena, req->params[0], &route, &why);
 
     if (err) {
         d.message = why;
@@ -191,18 +181,16 @@ void models_get(struct request *req)
     buf_init(&out, MAX_OUT);
     json_writer_init(&w, &out);
     if (surface_of(req) == SURFACE_ANTHROPIC)
-        put_anthropic(&w, find_alias(llm_registry(req), req->params[0])
-                              ? req->params[0]
-                              : route.targets[0].model->id);
-    else if (find_alias(llm_registry(req), req->params[0]))
+        put_anthropic(&w, models_is_alias(r, req->params[0]) ? req->params[0]
+                                                             : route.targets[0].model->id);
+    else if (models_is_alias(r, req->params[0]))
         put_openai(&w, req->params[0], "postern");
     else
         put_openai(&w, route.targets[0].model->id, route.targets[0].model->provider->name);
-    reply(req, &out);
+    request_finish_buf(req, &out);
 }
 
-/* --- the native shape
- * -------------------------------------------------------------------------------- */
+/* --- the native shape ------------------------------------------------------------------------- */
 
 static void put_price(struct json_writer *w, const char *key, int64_t pico_per_token)
 {
@@ -295,7 +283,7 @@ void models_native(struct request *req)
         put_alias(&w, a);
     json_arr_end(&w);
     json_obj_end(&w);
-    reply(req, &out);
+    request_finish_buf(req, &out);
 }
 
 struct circuit_of {
@@ -344,5 +332,5 @@ void models_providers(struct request *req)
         put_provider(&w, p);
     json_arr_end(&w);
     json_obj_end(&w);
-    reply(req, &out);
+    request_finish_buf(req, &out);
 }

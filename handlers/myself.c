@@ -118,7 +118,7 @@ static void put_rowless(struct me *m)
     const struct principal *p = req->principal;
 
     json_kv_null(&m->w, "id");
-    query_put_text(&m->w, "user_id", p && *p->user_id ? slice_cstr(p->user_id) : req->who.subject);
+    json_kv_text(&m->w, "user_id", p && *p->user_id ? slice_cstr(p->user_id) : req->who.subject);
     json_kv_cstr(&m->w, "role", query_is_admin(req) ? "admin" : "user");
     put_budgets(m);
 }
@@ -265,10 +265,10 @@ static int64_t put_day(struct json_writer *w, const struct pg_rows *rows, unsign
 
     usage_day_read(rows, row, &d);
     json_kv_str(w, "day", d.day);
-    query_put_text(w, "key_id", d.key_id);
-    query_put_text(w, "provider", d.provider);
-    query_put_text(w, "model", d.model);
-    query_put_text(w, "purpose", d.purpose);
+    json_kv_text(w, "key_id", d.key_id);
+    json_kv_text(w, "provider", d.provider);
+    json_kv_text(w, "model", d.model);
+    json_kv_text(w, "purpose", d.purpose);
     json_kv_int(w, "calls", d.calls);
     json_kv_int(w, "cached", d.cached);
     json_kv_int(w, "tokens_in", d.tokens_in);

@@ -25,8 +25,7 @@ struct native {
     bool failed;
 };
 
-/* --- reading
- * -------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* The body, read. */
 struct asked {
@@ -137,8 +136,7 @@ static enum gw_err decode(struct chat *c, struct convo_report *rep)
     return GW_OK;
 }
 
-/* --- writing
- * -------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static void put_usage(struct json_writer *w, const struct convo_usage *u)
 {

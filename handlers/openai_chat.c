@@ -1,5 +1,4 @@
 /* openai_chat.c - POST /v1/chat/completions: the OpenAI surface of chat.c. */
-#include "gateway/core/loop.h"
 #include "handlers/chat.h"
 
 static enum gw_err decode(struct chat *c, struct convo_report *rep)
@@ -24,28 +23,13 @@ static enum gw_err peek(struct chat *c, struct convo_report *rep)
     return GW_OK;
 }
 
-static void answer(struct chat *c, const struct convo_answer *ans, struct buf *out)
-{
-    struct slice shown = ans->model.n ? ans->model : c->info->model->name;
-
-    dialect_openai.encode_answer(ans, shown, loop_wall_us() / 1000000, out);
-}
-
-static enum gw_err event(struct chat *c, const struct convo_event *ev, struct buf *out)
-{
-    if (!c->encoder)
-        c->encoder = dialect_openai.encoder_new(c->req->arena, c->convo, c->info->model->name,
-                                                loop_wall_us() / 1000000);
-    return c->encoder ? dialect_openai.encode_event(c->encoder, ev, out) : GW_ENOMEM;
-}
-
 static const struct chat_form form = {
     .name = "openai",
     .dialect = &dialect_openai,
     .decode = decode,
     .peek = peek,
-    .answer = answer,
-    .event = event,
+    .answer = chat_dialect_answer,
+    .event = chat_dialect_event,
     .stream_type = CHAT_EVENT_STREAM,
     .heartbeat = CHAT_SSE_COMMENT,
 };

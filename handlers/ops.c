@@ -68,8 +68,7 @@ void ops_circuits(struct request *req)
     provider_each(put_circuit, &c);
     json_arr_end(&c.w);
     json_obj_end(&c.w);
-    request_finish(req, buf_err(&out), buf_slice(&out));
-    buf_deinit(&out);
+    request_finish_buf(req, &out);
 }
 
 void ops_circuit_reset(struct request *req)
@@ -88,6 +87,5 @@ void ops_circuit_reset(struct request *req)
     buf_init(&out, MAX_OUT);
     json_writer_init(&c.w, &out);
     provider_each(put_circuit, &c);
-    request_finish(req, buf_err(&out), buf_slice(&out));
-    buf_deinit(&out);
+    request_finish_buf(req, &out);
 }

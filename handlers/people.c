@@ -25,12 +25,12 @@ void people_put(struct json_writer *w, const struct user *u)
 {
     json_kv_str(w, "id", u->id);
     json_kv_str(w, "user_id", u->user_id);
-    query_put_text(w, "email", u->email);
+    json_kv_text(w, "email", u->email);
     json_kv_str(w, "role", u->role);
-    query_put_text(w, "team", u->team_name);
-    query_put_text(w, "team_id", u->team_id);
+    json_kv_text(w, "team", u->team_name);
+    json_kv_text(w, "team_id", u->team_id);
     json_kv_bool(w, "disabled", u->disabled);
-    query_put_text(w, "locked_until", u->locked_until);
+    json_kv_text(w, "locked_until", u->locked_until);
     json_kv_str(w, "created_at", u->created_at);
     json_kv_str(w, "updated_at", u->updated_at);
 }

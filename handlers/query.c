@@ -287,14 +287,6 @@ struct slice query_time(struct arena *a, int64_t unix_s)
     return arena_dup(a, slice_cstr(text));
 }
 
-void query_put_text(struct json_writer *w, const char *key, struct slice text)
-{
-    if (text.n)
-        json_kv_str(w, key, text);
-    else
-        json_kv_null(w, key);
-}
-
 void query_put_count(struct json_writer *w, const char *key, int64_t n)
 {
     if (n)

@@ -128,8 +128,7 @@ struct slice query_owner(const struct request *req);
 /* RFC 3339 in UTC. p == NULL out of memory. */
 struct slice query_time(struct arena *a, int64_t unix_s);
 
-/* Members whose empty text is null, dollars as a decimal (-1: null), and counts (0: null). */
-void query_put_text(struct json_writer *w, const char *key, struct slice text);
+/* Members that are dollars as a decimal (-1: null), and counts (0: null). */
 void query_put_usd(struct json_writer *w, const char *key, int64_t nano_usd);
 void query_put_count(struct json_writer *w, const char *key, int64_t n);
 

@@ -11,6 +11,7 @@
 
 #include "gateway/core/metrics.h"
 #include "gateway/http/stream.h"
+#include "handlers/llm.h"
 
 #define PIECE_BYTES 16384u
 
@@ -87,12 +88,9 @@ static void replay_end(struct replay *r, enum gw_err err)
 
 static void on_client_gone(struct request *req, void *arg)
 {
-    enum gw_err err = req->err ? req->err : GW_EGONECLIENT; /* or overdue */
     struct replay *r = arg;
 
-    metrics_add(metrics_get(M_CLIENT_GONE, r->stream ? "streaming" : "waiting", NULL, NULL), 1);
-    request_finish(req, GW_EGONECLIENT, SLICE_NONE);
-    replay_end(r, err);
+    replay_end(r, llm_client_gone(req, r->stream));
 }
 
 /* --- towards the client ---------------------------------------------------------------------- */

@@ -17,9 +17,8 @@ static enum gw_err decode(struct chat *c, struct convo_report *rep)
 
 static void answer(struct chat *c, const struct convo_answer *ans, struct buf *out)
 {
-    struct slice shown = ans->model.n ? ans->model : c->info->model->name;
-    enum gw_err err =
-        responses_encode_answer(c->req->arena, c->body, ans, shown, loop_wall_us() / 1000000, out);
+    enum gw_err err = responses_encode_answer(c->req->arena, c->body, ans, chat_model_shown(c, ans),
+                                              loop_wall_us() / 1000000, out);
 
     if (err && !buf_err(out))
         out->err = err;

@@ -3,6 +3,7 @@
 
 #include "gateway/core/jwt.h"
 #include "gateway/http/form.h"
+#include "gateway/middleware/middleware.h"
 #include "handlers/admin.h"
 #include "handlers/query.h"
 #include "storage/keyring.h"
@@ -60,7 +61,7 @@ static enum gw_err verify_token(struct request *req, struct slice token, struct 
 
 static void put_when(struct json_writer *w, struct arena *a, const char *key, int64_t us)
 {
-    query_put_text(w, key, us ? query_time(a, us / (int64_t)MICRO) : SLICE_NONE);
+    json_kv_text(w, key, us ? query_time(a, us / (int64_t)MICRO) : SLICE_NONE);
 }
 
 static void write_valid(struct validation *v, const struct principal *p)
@@ -89,7 +90,7 @@ static void validation_end(struct validation *v, enum gw_err err, const struct p
     }
     if (err == GW_EUNAUTH || err == GW_ETOKENEXPIRED)
         request_set_header(v->q.req, "WWW-Authenticate",
-                           SLICE("Bearer realm=\"postern\", error=\"invalid_token\""));
+                           SLICE(AUTHORISE_CHALLENGE ", error=\"invalid_token\""));
     query_refuse(&v->q, err, err == GW_EUNAUTH ? SLICE("The token is not valid.") : SLICE_NONE);
 }
 

@@ -16,6 +16,7 @@
 #include "gateway/core/password.h"
 #include "gateway/core/rng.h"
 #include "gateway/http/form.h"
+#include "gateway/middleware/middleware.h"
 #include "handlers/admin.h"
 #include "handlers/query.h"
 #include "handlers/tokens.h"
@@ -105,7 +106,7 @@ static void refuse_login(struct issue *i)
 {
     count("refused");
     admin_audit(i->q.req, "login", i->in.user_id, "failed", SLICE_NONE);
-    request_set_header(i->q.req, "WWW-Authenticate", SLICE("Bearer realm=\"postern\""));
+    request_set_header(i->q.req, "WWW-Authenticate", SLICE(AUTHORISE_CHALLENGE));
     query_refuse(&i->q, GW_EUNAUTH, SLICE("The user or the password is wrong."));
 }
 
@@ -307,7 +308,7 @@ static bool has_proof(struct request *req, const struct token_asked *in)
     if (!err)
         return true;
     if (err == GW_EUNAUTH)
-        request_set_header(req, "WWW-Authenticate", SLICE("Bearer realm=\"postern\""));
+        request_set_header(req, "WWW-Authenticate", SLICE(AUTHORISE_CHALLENGE));
     admin_audit(req, "token.issue", in->user_id, "refused", SLICE_NONE);
     query_deny(req, err, why);
     return false;

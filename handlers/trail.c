@@ -29,7 +29,7 @@ static int64_t put_row(struct json_writer *w, const struct pg_rows *rows, unsign
 
     json_kv_int(w, "id", pg_int(rows, i, ID));
     for (size_t k = 0; k < sizeof(texts) / sizeof(texts[0]); k++)
-        query_put_text(w, texts[k].name, pg_text(rows, i, texts[k].column));
+        json_kv_text(w, texts[k].name, pg_text(rows, i, texts[k].column));
     if (pg_is_null(rows, i, DETAIL))
         json_kv_null(w, "detail");
     else

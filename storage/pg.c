@@ -216,6 +216,15 @@ struct op *pg_query(enum pg_role role, const struct pg_stmt *stmt, const struct 
     return &op->op;
 }
 
+struct op *pg_query_text(enum pg_role role, const struct pg_stmt *stmt, struct slice text,
+                         uint64_t deadline_us, pg_done done, void *arg)
+{
+    struct pg_args args = {0};
+
+    pg_arg_text(&args, text);
+    return pg_query(role, stmt, &args, deadline_us, done, arg);
+}
+
 /* --- transactions ----------------------------------------------------------------------------- */
 
 struct op *pg_begin(uint64_t deadline_us, void (*done)(enum gw_err, struct pg_tx *, void *),

@@ -93,6 +93,9 @@ void pg_stats(struct pg_stats *ret);
  * run. */
 struct op *pg_query(enum pg_role role, const struct pg_stmt *stmt, const struct pg_args *args,
                     uint64_t deadline_us, pg_done done, void *arg);
+/* The same for a statement whose only parameter is a text. */
+struct op *pg_query_text(enum pg_role role, const struct pg_stmt *stmt, struct slice text,
+                         uint64_t deadline_us, pg_done done, void *arg);
 
 /* --- transactions ----------------------------------------------------------------------------
  * Begin, then one operation at a time, then commit or roll back. After an error the transaction can

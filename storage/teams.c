@@ -89,26 +89,17 @@ struct op *teams_page(int64_t limit, int64_t offset, uint64_t deadline_us, pg_do
     return pg_query(PG_READ, &page, &a, deadline_us, done, arg);
 }
 
-static struct op *by_one(const struct pg_stmt *stmt, struct slice key, uint64_t deadline_us,
-                         pg_done done, void *arg)
-{
-    struct pg_args a = {0};
-
-    pg_arg_text(&a, key);
-    return pg_query(PG_WRITE, stmt, &a, deadline_us, done, arg);
-}
-
 struct op *teams_by_id(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
 {
-    return by_one(&by_id, id, deadline_us, done, arg);
+    return pg_query_text(PG_WRITE, &by_id, id, deadline_us, done, arg);
 }
 
 struct op *teams_by_name(struct slice name, uint64_t deadline_us, pg_done done, void *arg)
 {
-    return by_one(&by_name, name, deadline_us, done, arg);
+    return pg_query_text(PG_WRITE, &by_name, name, deadline_us, done, arg);
 }
 
 struct op *teams_remove(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
 {
-    return by_one(&removal, id, deadline_us, done, arg);
+    return pg_query_text(PG_WRITE, &removal, id, deadline_us, done, arg);
 }

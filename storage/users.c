@@ -105,24 +105,15 @@ bool user_read(const struct pg_rows *rows, unsigned row, struct user *ret)
     return true;
 }
 
-static struct op *by_one(enum pg_role role, const struct pg_stmt *stmt, struct slice key,
-                         uint64_t deadline_us, pg_done done, void *arg)
-{
-    struct pg_args a = {0};
-
-    pg_arg_text(&a, key);
-    return pg_query(role, stmt, &a, deadline_us, done, arg);
-}
-
 /* Logins read where writes go: a replica may not know yet that an account is locked. */
 struct op *users_by_name(struct slice user_id, uint64_t deadline_us, pg_done done, void *arg)
 {
-    return by_one(PG_WRITE, &by_name, user_id, deadline_us, done, arg);
+    return pg_query_text(PG_WRITE, &by_name, user_id, deadline_us, done, arg);
 }
 
 struct op *users_by_id(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
 {
-    return by_one(PG_WRITE, &by_id, id, deadline_us, done, arg);
+    return pg_query_text(PG_WRITE, &by_id, id, deadline_us, done, arg);
 }
 
 struct op *users_page(int64_t limit, int64_t offset, uint64_t deadline_us, pg_done done, void *arg)
@@ -167,7 +158,7 @@ struct op *users_change(struct slice id, const struct user_change *c, uint64_t d
 
 struct op *users_remove(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
 {
-    return by_one(PG_WRITE, &removal, id, deadline_us, done, arg);
+    return pg_query_text(PG_WRITE, &removal, id, deadline_us, done, arg);
 }
 
 struct op *users_login_failed(struct slice id, int64_t failures, int64_t minutes, pg_done done,
@@ -214,7 +205,7 @@ struct op *users_revoke_token(struct slice jti, int64_t expires_s, uint64_t dead
 
 struct op *users_revoke_all(struct slice id, uint64_t deadline_us, pg_done done, void *arg)
 {
-    return by_one(PG_WRITE, &revoke_all, id, deadline_us, done, arg);
+    return pg_query_text(PG_WRITE, &revoke_all, id, deadline_us, done, arg);
 }
 
 bool usage_day_read(const struct pg_rows *rows, unsigned row, struct usage_day *ret)

@@ -149,6 +149,7 @@ void json_put_raw(struct json_writer *w, struct slice value);
 /* key + value in one call */
 void json_kv_str(struct json_writer *w, const char *key, struct slice text);
 void json_kv_cstr(struct json_writer *w, const char *key, const char *text);
+void json_kv_text(struct json_writer *w, const char *key, struct slice text); /* empty: null */
 void json_kv_int(struct json_writer *w, const char *key, int64_t v);
 void json_kv_double(struct json_writer *w, const char *key, double v);
 void json_kv_bool(struct json_writer *w, const char *key, bool v);

@@ -172,6 +172,15 @@ void json_kv_cstr(struct json_writer *w, const char *key, const char *text)
     json_put_cstr(w, text);
 }
 
+void json_kv_text(struct json_writer *w, const char *key, struct slice text)
+{
+    json_put_key(w, key);
+    if (text.n)
+        json_put_str(w, text);
+    else
+        json_put_null(w);
+}
+
 void json_kv_int(struct json_writer *w, const char *key, int64_t v)
 {
     json_put_key(w, key);

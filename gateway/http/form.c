@@ -484,21 +484,26 @@ static bool settle(struct request *req, const struct form_errors *errors)
     return false;
 }
 
+void form_refuse_json(struct request *req, enum gw_err err, const struct json_error *why)
+{
+    struct error_detail d = {0};
+
+    if (why->what)
+        d.message = arena_printf(req->arena, "Invalid JSON at byte %zu: %s.", why->at, why->what);
+    request_fail(req, err, &d);
+}
+
 /* The parsed body, or {} for a body of no bytes. False when the request has been answered. */
 static bool parse_body(struct request *req, struct json *ret_root)
 {
     const struct json_limits limits = {.max_tokens = MAX_TOKENS};
     struct slice text = req->body.n ? req->body : SLICE("{}");
-    struct error_detail d = {0};
     struct json_error why = {0};
     enum gw_err err = json_parse(req->arena, text, &limits, ret_root, &why);
 
-    if (!err)
-        return true;
-    if (why.what)
-        d.message = arena_printf(req->arena, "Invalid JSON at byte %zu: %s.", why.at, why.what);
-    request_fail(req, err, &d);
-    return false;
+    if (err)
+        form_refuse_json(req, err, &why);
+    return !err;
 }
 
 bool form_read_into(struct request *req, void *into, size_t size, struct form_seen *seen)

@@ -132,6 +132,9 @@ void form_add(struct form_errors *errors, const char *pointer, const char *detai
 /* Answers one failure that no table can tell (two members that contradict each other). */
 void form_refuse_field(struct request *req, const char *pointer, const char *detail);
 
+/* Answers a text that is no JSON (json_parse()'s error), saying where. */
+void form_refuse_json(struct request *req, enum gw_err err, const struct json_error *why);
+
 /* Is the text one of those words, which blanks separate? */
 bool form_is_among(const char *words, struct slice text);
 

@@ -126,10 +126,7 @@ static void write_openai(struct json_writer *w, const struct parts *p)
     json_obj(w);
     json_kv_str(w, "message", p->message);
     json_kv_cstr(w, "type", p->info->openai_type);
-    if (p->param.n)
-        json_kv_str(w, "param", p->param);
-    else
-        json_kv_null(w, "param");
+    json_kv_text(w, "param", p->param);
     json_kv_str(w, "code", p->code);
     json_obj_end(w);
     json_obj_end(w);

@@ -446,6 +446,12 @@ void request_finish(struct request *req, enum gw_err err, struct slice body)
         request_reply(req, 200, SLICE("application/json"), body);
 }
 
+void request_finish_buf(struct request *req, struct buf *body)
+{
+    request_finish(req, buf_err(body), buf_slice(body));
+    buf_deinit(body);
+}
+
 static void set_retry_after(struct request *req, int status, const struct error_detail *d)
 {
     char text[24];

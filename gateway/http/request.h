@@ -180,6 +180,8 @@ struct error_detail {
  * error). Bytes are copied. Never frees the request under its caller.
  */
 void request_finish(struct request *req, enum gw_err err, struct slice body);
+/* The same with what was written to a buffer, which is freed, or with the error it met. */
+void request_finish_buf(struct request *req, struct buf *body);
 void request_fail(struct request *req, enum gw_err err, const struct error_detail *detail);
 
 /* Answers any status with a body of the given type; empty `type` = no Content-Type. Headers set

@@ -11,8 +11,6 @@
 
 #define COME_BACK_S 5u
 
-#define CHALLENGE "Bearer realm=\"postern\""
-
 static enum chain_verdict refuse(struct request *req, enum gw_err err, struct slice challenge,
                                  struct slice why)
 {
@@ -43,27 +41,28 @@ static enum chain_verdict need_scope(struct request *req)
 {
     if (!req->principal || principal_has_scope(req->principal, scope_of(req->route)))
         return CHAIN_NEXT;
-    return refuse(req, GW_EFORBIDDEN, SLICE(CHALLENGE ", error=\"insufficient_scope\""),
+    return refuse(req, GW_EFORBIDDEN, SLICE(AUTHORISE_CHALLENGE ", error=\"insufficient_scope\""),
                   SLICE("The key's scopes do not open this route."));
 }
 
 static enum chain_verdict need_user(struct request *req)
 {
     if (req->who.conflicting)
-        return refuse(req, GW_EUNAUTH, SLICE(CHALLENGE ", error=\"invalid_request\""),
+        return refuse(req, GW_EUNAUTH, SLICE(AUTHORISE_CHALLENGE ", error=\"invalid_request\""),
                       SLICE("The request carries two different credentials."));
     if (req->who.expired)
-        return refuse(req, GW_ETOKENEXPIRED,
-                      SLICE(CHALLENGE ", error=\"invalid_token\", error_description=\"expired\""),
-                      SLICE("The credential has expired."));
+        return refuse(
+            req, GW_ETOKENEXPIRED,
+            SLICE(AUTHORISE_CHALLENGE ", error=\"invalid_token\", error_description=\"expired\""),
+            SLICE("The credential has expired."));
     if (req->who.invalid)
-        return refuse(req, GW_EUNAUTH, SLICE(CHALLENGE ", error=\"invalid_token\""),
+        return refuse(req, GW_EUNAUTH, SLICE(AUTHORISE_CHALLENGE ", error=\"invalid_token\""),
                       SLICE("The credential is not valid."));
     if (req->who.unavailable)
         return refuse(req, GW_EUNAVAIL, SLICE_NONE,
                       SLICE("The credential cannot be verified at the moment."));
     if (!req->who.known && req->route->access != ACCESS_OPTIONAL && conf_auth_required(req->conf))
-        return refuse(req, GW_EUNAUTH, SLICE(CHALLENGE),
+        return refuse(req, GW_EUNAUTH, SLICE(AUTHORISE_CHALLENGE),
                       SLICE("A credential is needed: Authorization: Bearer, x-api-key, "
                             "x-goog-api-key or ?key=."));
     return need_scope(req);

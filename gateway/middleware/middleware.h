@@ -33,7 +33,8 @@ void ratelimit_deinit(void);
 enum chain_verdict deprecation_run(struct request *req);
 void deprecation_hook(struct request *req); /* response hook */
 
-/* authorise.c: what the route asks of the caller. */
+/* authorise.c: what the route asks of the caller. The challenge is how WWW-Authenticate begins. */
+#define AUTHORISE_CHALLENGE "Bearer realm=\"postern\""
 enum chain_verdict authorise_run(struct request *req);
 
 /* repeat.c: Idempotency-Key. Behind authorise, when the body is whole. */

@@ -680,6 +680,8 @@ static void test_the_writer_puts_commas_and_escapes(void **state)
     json_kv_bool(&w, "f", false);
     json_kv_null(&w, "n");
     json_kv_raw(&w, "r", SLICE("1e400"));
+    json_kv_text(&w, "some", SLICE("a\"b"));
+    json_kv_text(&w, "none", SLICE(""));
     json_kv_str(&w, "u", SLICE("\xc3\xa9\xf0\x9f\x98\x80"));
     json_put_key_slice(&w, SLICE("k\"ey"));
     json_put_str(&w, SLICE_NONE);
@@ -689,7 +691,8 @@ static void test_the_writer_puts_commas_and_escapes(void **state)
         buf_slice(&out),
         "{\"a\":\"x\\\"y\\\\z\\n\\r\\t\\b\\f\\u0001\\u001f/\",\"min\":-9223372036854775808,"
         "\"list\":[1,{},[],{\"raw\":1},null,null],\"t\":true,\"f\":false,\"n\":null,"
-        "\"r\":1e400,\"u\":\"\xc3\xa9\xf0\x9f\x98\x80\",\"k\\\"ey\":\"\"}");
+        "\"r\":1e400,\"some\":\"a\\\"b\",\"none\":null,\"u\":\"\xc3\xa9\xf0\x9f\x98\x80\","
+        "\"k\\\"ey\":\"\"}");
     buf_deinit(&out);
 }
 
