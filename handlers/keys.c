@@ -101,7 +101,8 @@ static void on_added(enum gw_err err, const struct pg_rows *rows, void *arg)
     if (!query_good_or(&m->q, err, GW_ECONFLICT, SLICE("There is a key of that name already.")))
         return;
     if (!apikey_read(rows, 0, &k)) {
-        query_fail(&m->q, GW_EINTERNAL);
+        query_refuse(&m->q, GW_ECONFLICT,
+                     SLICE("There are as many valid keys as a user may make."));
         return;
     }
     admin_audit(m->q.req, "apikey.create", k.prefix, "ok", SLICE_NONE);
@@ -130,6 +131,7 @@ static void add(struct making *m)
         .budget_nano_usd = limits->budget_nano_usd,
         .budget_period = arena_cstr(a, limits->budget_period),
         .expires_in_s = m->in.days * DAY_S,
+        .max_of_owner = query_is_admin(m->q.req) ? 0 : m->q.req->conf->max_keys_per_user,
     };
     enum gw_err err = apikey_make(&m->secret);
 

@@ -21,11 +21,14 @@
 static const struct pg_stmt add = {
     "apikeys_add",
     "INSERT INTO api_keys AS k (id, owner_id, team_id, name, prefix, key_sha256, scopes, models, "
-    "requests_per_minute, tokens_per_minute, budget_nano_usd, budget_period, expires_at) VALUES "
-    "($1, $2, coalesce($3::uuid, (SELECT team_id FROM users WHERE id = $2)), $4, $5, "
-    "decode($6, 'hex'), ARRAY(SELECT json_array_elements_text($7::json)), "
-    "ARRAY(SELECT json_array_elements_text($8::json)), $9, $10, $11, $12, "
-    "now() + make_interval(secs => $13::bigint)) RETURNING " COLUMNS ", 1"};
+    "requests_per_minute, tokens_per_minute, budget_nano_usd, budget_period, expires_at) "
+    "SELECT $1::uuid, $2::uuid, coalesce($3::uuid, (SELECT team_id FROM users WHERE id = "
+    "$2::uuid)), "
+    "$4, $5, decode($6, 'hex'), ARRAY(SELECT json_array_elements_text($7::json)), "
+    "ARRAY(SELECT json_array_elements_text($8::json)), $9::integer, $10::bigint, $11::bigint, $12, "
+    "now() + make_interval(secs => $13::bigint) WHERE $14::bigint IS NULL OR $14::bigint > "
+    "(SELECT count(*) FROM api_keys o WHERE o.owner_id = $2::uuid AND o.revoked_at IS NULL AND "
+    "coalesce(o.expires_at > now(), true)) RETURNING " COLUMNS ", 1"};
 static const struct pg_stmt page = {
     "apikeys_page", "SELECT " COLUMNS ", count(*) OVER () FROM api_keys k WHERE "
                     "($1::uuid IS NULL OR k.owner_id = $1) ORDER BY k.created_at DESC, k.id "
@@ -94,6 +97,7 @@ struct op *apikeys_add(const struct apikey_new *k, uint64_t deadline_us, pg_done
     pg_arg_int_if(&a, k->budget_nano_usd >= 0, k->budget_nano_usd);
     pg_arg_cstr(&a, k->budget_period ? k->budget_period : "total");
     pg_arg_int_if(&a, k->expires_in_s > 0, k->expires_in_s);
+    pg_arg_int_if(&a, k->max_of_owner > 0, k->max_of_owner);
     return pg_query(PG_WRITE, &add, &a, deadline_us, done, arg);
 }
 

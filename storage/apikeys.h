@@ -40,9 +40,10 @@ struct apikey_new {
     int64_t budget_nano_usd;                        /* -1 = none */
     const char *budget_period;
     int64_t expires_in_s; /* 0 = never */
+    int64_t max_of_owner; /* valid ones its owner may have, with this one; 0 = any number */
 };
 /* GW_ECONFLICT when the owner has a key of that name, GW_ENOTFOUND when owner or team are not
- * there. */
+ * there. No row comes back when the owner has as many as it may. */
 struct op *apikeys_add(const struct apikey_new *k, uint64_t deadline_us, pg_done done, void *arg);
 
 /* Keys of one owner, or of all (owner_id empty); newest first. */

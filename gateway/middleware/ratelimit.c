@@ -5,10 +5,10 @@
  *     run --Redis away, or an answer at once--> decide --tokens--> next row
  *       '--asked--> PARKED --verdict--> decide           '--none--> 429
  *
- * The caller is the credential's subject, else the client's address. The class of a route comes
- * from its row, `probe` is never limited; a route listed in conf's `endpoints` has a bucket of its
- * own instead (an alias has its successor's). Who counts is the limiter's matter
- * (storage/limiter.h); the instance's bucket is this process's.
+ * The caller is the credential's subject, else the client's address; where passwords are tried it
+ * is the address. The class of a route comes from its row, `probe` is never limited; a route listed
+ * in conf's `endpoints` has a bucket of its own instead (an alias has its successor's). Who counts
+ * is the limiter's matter (storage/limiter.h); the instance's bucket is this process's.
  *
  * struct limiting lives in the request's arena. It holds a reference on the request from parking
  * until the verdict or the client's leaving.
@@ -45,6 +45,14 @@ static struct {
     struct ratelist_item *items;
     unsigned n;
 } overrides;
+
+/* A route for which a credential is but one proof among others takes passwords: who had a bucket
+ * for each of their keys there could guess those of others without end. */
+static bool goes_by_address(const struct request *req)
+{
+    return !req->who.subject.n ||
+           (req->route && req->route->access == ACCESS_OPTIONAL && !req->who.admin);
+}
 
 /* --- which buckets ---------------------------------------------------------------------------- */
 
@@ -127,7 +135,7 @@ static void choose_buckets(const struct request *req, enum rate_class k, struct 
     if (own)
         c->buckets[0] = (struct limiter_bucket){own->route, own->rate, false};
     c->n = 1;
-    if (req->principal)
+    if (req->principal && !goes_by_address(req))
         add_own_buckets(req->principal, c);
 }
 
@@ -152,10 +160,11 @@ static size_t put_site(struct slice text, char *to, size_t size)
 /* "key:...", "user:...", "master", or "ip:<address>": a subject never looks like an address. */
 static struct slice put_identity(const struct request *req, char to[IDENTITY_BYTES])
 {
-    struct slice who = req->who.subject.n ? req->who.subject : req->client_ip;
-    const char *kind = req->who.subject.n ? "" : "ip:";
+    bool by_address = goes_by_address(req);
+    struct slice who = by_address ? req->client_ip : req->who.subject;
+    const char *kind = by_address ? "ip:" : "";
     char site[INET6_ADDRSTRLEN];
-    size_t n = req->who.subject.n ? 0 : put_site(who, site, sizeof(site));
+    size_t n = by_address ? put_site(who, site, sizeof(site)) : 0;
     char *at = mempcpy(to, kind, strlen(kind));
 
     if (n)

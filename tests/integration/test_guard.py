@@ -200,3 +200,34 @@ def test_check_040_an_address_a_proxy_writes_differently_is_in_the_record(make_g
                        headers={"X-Forwarded-For": given}).status == 401
     rows = rows_of(gw, 3, "login")
     assert {r["actor_ip"] for r in rows} == {"2001:db8::1", "198.51.100.7", "198.51.100.8"}
+
+
+# --- many keys ------------------------------------------------------------------------------------------------
+
+def test_a_user_makes_so_many_keys_and_no_more(make_gateway, postgres):
+    """Limits go by key: whoever has any number of keys has no limits."""
+    gw = make_gateway({"JWT_SECRET_KEY": SECRET}, pg=postgres, conf={"gateway.yaml": {"auth.max_keys_per_user": 3}})
+    add_user(gw, "anna")
+    anna = token_of(gw, "anna")
+    keys = [add_key(gw, anna, "key %d" % n).json for n in range(3)]
+    for maker in (anna, bearer(keys[0]["key"])):  # a key's keys are its owner's
+        refused = add_key(gw, maker, "one more")
+        assert (refused.status, slug(refused)) == (409, "conflict") and "as many" in refused.json["detail"]
+    assert add_key(gw, AUTH, "one more", owner="anna").status == 201  # an administrator decides otherwise
+    assert add_key(gw, anna, "key 9").status == 409
+    postgres.psql("UPDATE api_keys SET expires_at = now() - interval '1 second' WHERE name = 'one more'")
+    assert gw.request("DELETE", KEYS + "/" + keys[2]["id"], headers=anna).status == 204
+    assert add_key(gw, anna, "instead").status == 201
+    assert add_key(gw, anna, "and another").status == 409
+
+
+def test_more_keys_are_no_more_guesses(make_gateway, postgres):
+    gw = make_gateway({"JWT_SECRET_KEY": SECRET}, pg=postgres, limits=True,
+                      conf={"rate_limits.yaml": {"classes.auth.requests_per_minute": 1, "classes.auth.burst": 3}})
+    made = [gw.post("/api/v1/users", {"user_id": name, "password": PASSWORD}).status for name in ("anna", "bob")]
+    assert made == [201, 201]
+    keys = [bearer(add_key(gw, AUTH, "k%d" % n, owner="anna").json["key"]) for n in range(2)]
+    guesses = [gw.post("/api/v1/auth/token", {"user_id": "bob", "password": "wrong password"},
+                       headers=keys[n % 2]).status for n in range(9)]
+    assert guesses[:3] == [401] * 3 and set(guesses[3:]) == {429}
+    assert gw.post("/api/v1/auth/token", {"user_id": "anna"}, headers=AUTH).status == 200  # administrators go on

@@ -32,6 +32,14 @@ static int enter_with_room(void **state)
 #undef T
 #define T(name) cmocka_unit_test_setup_teardown(name, enter_with_room, leave)
 
+static const char *numbered(unsigned i)
+{
+    static char name[16];
+
+    snprintf(name, sizeof(name), "c-%u", i);
+    return name;
+}
+
 /* One request; true when it goes on. The request is left for looking at, and must be dropped. */
 static bool passes(struct request *req)
 {
@@ -132,6 +140,30 @@ static void test_wrong_keys_are_limited_by_address(void **state)
         req = request_of(&route, "x-api-key", key);
         identify_run(req);
         assert_int_equal(passes(req), i < 5);
+        drop(req);
+    }
+}
+
+/* Whoever has many keys has no more guesses at others' passwords. */
+static void test_logins_are_limited_by_address_whatever_comes_along(void **state)
+{
+    struct route route = route_of(RATE_AUTH);
+
+    route.access = ACCESS_OPTIONAL;
+    for (unsigned i = 0; i < 8; i++) {
+        struct request *req = request_of(&route);
+
+        req->who = (struct identity){.known = true, .subject = slice_cstr(numbered(i))};
+        req->client_ip = SLICE("203.0.113.77");
+        assert_int_equal(passes(req), i < 5);
+        drop(req);
+    }
+    for (unsigned i = 0; i < 5; i++) { /* administrators make tokens for others */
+        struct request *req = request_of(&route);
+
+        req->who = (struct identity){.known = true, .admin = true, .subject = SLICE("user:root")};
+        req->client_ip = SLICE("203.0.113.77");
+        assert_true(passes(req));
         drop(req);
     }
 }
@@ -263,14 +295,6 @@ static void test_long_subjects_are_told_apart_by_their_first_72_bytes(void **sta
     assert_int_equal(passed_of(20, RATE_AI, b, "1.1.1.1"), 0);
     b[71] = 'y';
     assert_int_equal(passed_of(20, RATE_AI, b, "1.1.1.1"), 10);
-}
-
-static const char *numbered(unsigned i)
-{
-    static char name[16];
-
-    snprintf(name, sizeof(name), "c-%u", i);
-    return name;
 }
 
 /* The quietest caller is forgotten when one more comes than there is room for, and only that one.
@@ -436,6 +460,7 @@ int main(void)
         T(test_an_ipv6_caller_is_its_64),
         T(test_a_subject_is_one_caller_from_everywhere),
         T(test_wrong_keys_are_limited_by_address),
+        T(test_logins_are_limited_by_address_whatever_comes_along),
         T(test_probes_and_a_limiter_switched_off_are_free),
         T(test_what_has_no_route_is_of_the_default_class),
         T(test_headers_tell_what_is_left),
