@@ -1,5 +1,4 @@
-/* embeddings.h - embeddings, whatever surface they are asked for on; route handlers of
- * embeddings.c. */
+/* embeddings.h - embeddings, whatever surface they are asked for on. */
 #pragma once
 
 #include "gateway/core/json.h"
@@ -21,6 +20,7 @@ struct embed_form {
 /* Begins; the request is answered later, or right away when it is refused. */
 void embeddings_begin(struct request *req, const struct embed_form *form);
 
+/* embed_forms.c */
 void embeddings_openai(struct request *req); /* POST /v1/embeddings */
 void embeddings_native(struct request *req); /* POST /api/v1/embeddings */
 extern const struct form embeddings_native_form;
