@@ -53,8 +53,7 @@
 static struct conf_source source;
 static const struct log_ctx ctx = {.component = "server"};
 
-/* --- configuration
- * -------------------------------------------------------------------------------- */
+/* --- configuration ---------------------------------------------------------------------------- */
 
 static void free_registry(void *r)
 {
@@ -177,8 +176,7 @@ int serve_check_command(int argc, char **argv)
     return 0;
 }
 
-/* --- reload
- * ----------------------------------------------------------------------------------------- */
+/* --- reload ----------------------------------------------------------------------------------- */
 
 struct reload {
     struct problems problems;
@@ -294,8 +292,7 @@ static void reload_begin(void)
     }
 }
 
-/* --- signals
- * ---------------------------------------------------------------------------------------- */
+/* --- signals ---------------------------------------------------------------------------------- */
 
 static void on_drained(void *arg)
 {
@@ -345,8 +342,7 @@ static void on_nothing(int signo, void *arg)
     log_debug(&ctx, "signal_ignored", F_INT("signal", signo));
 }
 
-/* --- subsystems
- * ------------------------------------------------------------------------------------- */
+/* --- subsystems ------------------------------------------------------------------------------- */
 
 static unsigned this_worker;
 
@@ -552,8 +548,7 @@ static bool start_all(const struct conf *c)
     return true;
 }
 
-/* --- running
- * ---------------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 static void count_enabled(const struct registry *r, unsigned *ret_enabled)
 {

@@ -102,8 +102,7 @@ void provider_call_resume(struct op *call);
 const struct provider_call_info *provider_call_info(struct op *call);
 const struct convo_usage *provider_call_usage(struct op *call);
 
-/* --- for health and the admin routes
- * -------------------------------------------------------------- */
+/* --- for health and the admin routes ---------------------------------------------------------- */
 
 struct provider_status {
     const char *name;

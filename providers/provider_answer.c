@@ -292,8 +292,7 @@ static enum gw_err read_translated(struct provider_call *c)
     return err;
 }
 
-/* --- passed-through answers ---------------------------------------------------------------------
- */
+/* --- passed-through answers ------------------------------------------------------------------- */
 
 static enum gw_err give_bytes(struct provider_call *c, struct slice bytes)
 {
@@ -429,8 +428,7 @@ static enum gw_err read_passed(struct provider_call *c)
     return give_bytes(c, body);
 }
 
-/* --- embeddings ---------------------------------------------------------------------------------
- */
+/* --- embeddings ------------------------------------------------------------------------------- */
 
 static enum gw_err read_embeddings(struct provider_call *c)
 {
@@ -449,8 +447,7 @@ static enum gw_err read_embeddings(struct provider_call *c)
     return c->dead ? GW_EGONECLIENT : GW_OK;
 }
 
-/* --- streams and the end
- * -------------------------------------------------------------------------- */
+/* --- streams and the end ---------------------------------------------------------------------- */
 
 static enum gw_err on_sse(const struct sse_event *ev, void *arg)
 {

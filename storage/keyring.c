@@ -73,8 +73,7 @@ static void count(enum outcome o)
     metrics_add(series[o], 1);
 }
 
-/* --- entries and their lists --------------------------------------------------------------------
- */
+/* --- entries and their lists ------------------------------------------------------------------ */
 
 struct ring_entry *ring_find(const struct ring_id *id)
 {
@@ -155,8 +154,7 @@ static struct ring_entry *entry_new(const struct ring_id *id, enum ring_kind kin
     return e;
 }
 
-/* --- what an entry says -------------------------------------------------------------------------
- */
+/* --- what an entry says ----------------------------------------------------------------------- */
 
 static enum gw_err judge_key(const struct ring_entry *e)
 {
@@ -205,8 +203,7 @@ static bool is_bearable(const struct ring_entry *e, uint64_t now)
            now - e->verified_us < (uint64_t)conf_current()->key_stale_s * 1000000;
 }
 
-/* --- waiting ------------------------------------------------------------------------------------
- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 static void waiter_cancel(struct op *op)
 {
@@ -283,8 +280,7 @@ static void send_all_away(struct ring_entry *e)
     }
 }
 
-/* --- look-ups -----------------------------------------------------------------------------------
- */
+/* --- look-ups --------------------------------------------------------------------------------- */
 
 static void look_up(struct ring_entry *e)
 {
@@ -336,8 +332,7 @@ void ring_fail(struct ring_entry *e)
         rest(e);
 }
 
-/* --- asking -------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 enum readiness { READY, READY_OLD, MUST_ASK };
 
@@ -451,8 +446,7 @@ enum gw_err keyring_token(const struct jwt_claims *claims, const struct principa
     return ask(e, claims, ret, ret_op, done, arg);
 }
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 void keyring_changed(void)
 {

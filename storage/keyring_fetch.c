@@ -98,8 +98,7 @@ static struct lane lanes[RING_KINDS] = {
 static TAILQ_HEAD(batch_list, batch) batches = TAILQ_HEAD_INITIALIZER(batches);
 static struct loop_deferred pumping;
 
-/* --- the queue ----------------------------------------------------------------------------------
- */
+/* --- the queue -------------------------------------------------------------------------------- */
 
 void fetch_queue(struct ring_entry *e)
 {
@@ -162,8 +161,7 @@ void fetch_fail_queued(enum ring_kind kind)
     fail_some(&lanes[kind], lanes[kind].n_queued);
 }
 
-/* --- rows ---------------------------------------------------------------------------------------
- */
+/* --- rows ------------------------------------------------------------------------------------- */
 
 static void copy_text(char *to, size_t size, struct slice from)
 {
@@ -286,8 +284,7 @@ static void read_rows(struct batch *b, const struct pg_rows *r)
     }
 }
 
-/* --- batches ------------------------------------------------------------------------------------
- */
+/* --- batches ---------------------------------------------------------------------------------- */
 
 /* What is queued would fare no better. */
 static void fail_batch(struct batch *b)

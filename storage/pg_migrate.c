@@ -75,8 +75,7 @@ static void complain(const struct migrator *m, const char *fmt, ...)
     va_end(ap);
 }
 
-/* --- what the server says -----------------------------------------------------------------------
- */
+/* --- what the server says --------------------------------------------------------------------- */
 
 static const char *field(const PGresult *r, int code)
 {
@@ -139,8 +138,7 @@ static enum gw_err run(const struct migrator *m, PGconn *conn, const char *what,
     return err;
 }
 
-/* --- connections --------------------------------------------------------------------------------
- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 static void ignore_notice(void *arg, const char *message)
 {
@@ -188,8 +186,7 @@ static void roll_back(PGconn *conn)
         PQclear(PQexec(conn, "ROLLBACK"));
 }
 
-/* --- the guard ----------------------------------------------------------------------------------
- */
+/* --- the guard -------------------------------------------------------------------------------- */
 
 /* GW_EAGAIN when somebody else has it. */
 static enum gw_err guard_try(struct migrator *m)
@@ -248,8 +245,7 @@ static enum gw_err migrator_open(struct migrator *m)
     return err;
 }
 
-/* --- what is there ------------------------------------------------------------------------------
- */
+/* --- what is there ---------------------------------------------------------------------------- */
 
 /* *ret is the rows of schema_migrations, or NULL when there is no such table yet. */
 static enum gw_err look(const struct migrator *m, PGconn *conn, PGresult **ret)
@@ -324,8 +320,7 @@ static enum gw_err find_version(const struct migrator *m, PGconn *conn, unsigned
     return err;
 }
 
-/* --- steps --------------------------------------------------------------------------------------
- */
+/* --- steps ------------------------------------------------------------------------------------ */
 
 static void step_name(const struct migration *s, char name[static 80])
 {
@@ -437,8 +432,7 @@ static enum gw_err step(const struct migrator *m, const struct migration *s, boo
     return err;
 }
 
-/* --- commands -----------------------------------------------------------------------------------
- */
+/* --- commands --------------------------------------------------------------------------------- */
 
 static enum gw_err go_up(struct migrator *m, unsigned to)
 {

@@ -9,8 +9,7 @@
 #define MAX_EXTENSION_BYTES 16u
 #define MAX_HOST_BYTES 253u
 
-/* --- HTML and searches --------------------------------------------------------------------------
- */
+/* --- HTML and searches ------------------------------------------------------------------------ */
 
 void sanitize_html(struct buf *out, struct slice text)
 {
@@ -75,8 +74,7 @@ struct slice sanitize_query(struct arena *a, struct slice text, size_t max_chars
     return slice_of(out, n);
 }
 
-/* --- file names ---------------------------------------------------------------------------------
- */
+/* --- file names ------------------------------------------------------------------------------- */
 
 static struct slice last_component(struct slice path)
 {
@@ -150,8 +148,7 @@ struct slice sanitize_filename(struct arena *a, struct slice name)
     return slice_of(out, n);
 }
 
-/* --- URLs ---------------------------------------------------------------------------------------
- */
+/* --- URLs ------------------------------------------------------------------------------------- */
 
 struct net {
     unsigned char prefix[4];

@@ -72,8 +72,7 @@ enum gw_err legacy_widen(struct arena *a, const struct route *rows, unsigned n,
     return arena_refusals(a) == refused ? GW_OK : GW_ENOMEM;
 }
 
-/* --- where it is now ----------------------------------------------------------------------------
- */
+/* --- where it is now -------------------------------------------------------------------------- */
 
 /* A parameter's value as one segment of a path (or more, for "{name...}"). */
 static void add_param(struct buf *b, struct slice value, bool rest)

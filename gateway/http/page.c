@@ -21,8 +21,7 @@ bool page_read(struct request *req, struct page *ret)
     return true;
 }
 
-/* --- URLs ---------------------------------------------------------------------------------------
- */
+/* --- URLs ------------------------------------------------------------------------------------- */
 
 /* What may stand in a path or query as it is (RFC 3986), the escapes that are there included. */
 static bool is_plain(unsigned char c)
@@ -92,8 +91,7 @@ struct slice page_url(const struct request *req, struct slice path)
     return url;
 }
 
-/* --- links --------------------------------------------------------------------------------------
- */
+/* --- links ------------------------------------------------------------------------------------ */
 
 static bool is_left_out(struct slice pair)
 {

@@ -83,8 +83,7 @@ static enum gw_err collect(struct request *req, struct found *f)
     return err;
 }
 
-/* --- what was found ----------------------------------------------------------------------------
- */
+/* --- what was found --------------------------------------------------------------------------- */
 
 enum kind { MASTER, TOKEN, KEY, KINDS };
 enum outcome { ACCEPTED, REFUSED, EXPIRED, UNAVAILABLE, OUTCOMES };
@@ -145,8 +144,7 @@ static enum chain_verdict conclude(struct request *req, enum kind kind, enum gw_
     }
 }
 
-/* --- asking the keyring ------------------------------------------------------------------------
- */
+/* --- asking the keyring ----------------------------------------------------------------------- */
 
 /* In the request's arena; holds one reference on the request while `op` is outstanding. */
 struct asking {
@@ -208,8 +206,7 @@ static enum chain_verdict look_up(struct request *req, enum kind kind, struct sl
     return CHAIN_PARKED;
 }
 
-/* --- the row ------------------------------------------------------------------------------------
- */
+/* --- the row ---------------------------------------------------------------------------------- */
 
 static bool is_master(const struct request *req, struct slice token)
 {

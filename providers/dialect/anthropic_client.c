@@ -303,8 +303,7 @@ void anthropic_encode_answer(const struct convo_answer *ans, struct slice model_
     arena_destroy(scratch);
 }
 
-/* --- a stream: blocks ---------------------------------------------------------------------------
- */
+/* --- a stream: blocks ------------------------------------------------------------------------- */
 
 static void start_open(struct dialect_encoder *e, struct buf *out)
 {
@@ -339,8 +338,7 @@ static void stop_block(struct dialect_encoder *e, struct buf *out)
     e->open = OPEN_NONE;
 }
 
-/* --- a stream: calls ----------------------------------------------------------------------------
- */
+/* --- a stream: calls -------------------------------------------------------------------------- */
 
 /* True once the object is complete. */
 static bool scan_more(struct scan *s, struct slice text)
@@ -490,8 +488,7 @@ static enum gw_err on_tool_args(struct dialect_encoder *e, const struct convo_ev
     return buf_err(&t->waiting);
 }
 
-/* --- a stream: events ---------------------------------------------------------------------------
- */
+/* --- a stream: events ------------------------------------------------------------------------- */
 
 struct dialect_encoder *anthropic_encoder_new(struct arena *a, const struct convo *c,
                                               struct slice model_shown, uint64_t wall_s)

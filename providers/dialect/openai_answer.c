@@ -68,8 +68,7 @@ struct dialect_decoder *openai_decoder_new(struct arena *a, const struct convo *
     return d->names ? d : NULL;
 }
 
-/* --- text of one kind or another ---------------------------------------------------------------
- */
+/* --- text of one kind or another -------------------------------------------------------------- */
 
 static enum gw_err emit_piece(struct dialect_decoder *d, unsigned choice,
                               enum convo_event_kind kind, struct slice text, struct slice raw)
@@ -162,8 +161,7 @@ static enum gw_err read_parts(struct dialect_decoder *d, unsigned choice, struct
     return err;
 }
 
-/* --- tool calls --------------------------------------------------------------------------------
- */
+/* --- tool calls ------------------------------------------------------------------------------- */
 
 /* An id for a call that came without one: the same each time this answer is read. */
 static struct slice made_id(struct dialect_decoder *d, unsigned tool)
@@ -292,8 +290,7 @@ static enum gw_err read_calls(struct dialect_decoder *d, unsigned choice, struct
     return err;
 }
 
-/* --- choices -----------------------------------------------------------------------------------
- */
+/* --- choices ---------------------------------------------------------------------------------- */
 
 static enum gw_err read_extras(struct dialect_decoder *d, unsigned choice, struct json delta)
 {
@@ -383,8 +380,7 @@ static enum gw_err read_choice(struct dialect_decoder *d, struct json v, unsigne
     return c->stop_raw.p ? GW_OK : GW_ENOMEM;
 }
 
-/* --- the answer --------------------------------------------------------------------------------
- */
+/* --- the answer ------------------------------------------------------------------------------- */
 
 static uint64_t hash_more(uint64_t h, struct slice s)
 {

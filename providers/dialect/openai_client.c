@@ -43,8 +43,7 @@ struct dialect_encoder {
     unsigned text_part;
 };
 
-/* --- what whole answers and streams share ------------------------------------------------------
- */
+/* --- what whole answers and streams share ----------------------------------------------------- */
 
 static void put_id(struct buf *out, struct slice id)
 {
@@ -155,8 +154,7 @@ static bool is_own_member(struct slice name)
     return slice_is(name, "annotations") || slice_is(name, "audio");
 }
 
-/* --- a whole answer ----------------------------------------------------------------------------
- */
+/* --- a whole answer --------------------------------------------------------------------------- */
 
 static bool is_call(const struct convo_out_part *p)
 {
@@ -323,8 +321,7 @@ void openai_encode_answer(const struct convo_answer *ans, struct slice model_sho
     buf_add_char(out, '}');
 }
 
-/* --- a stream ----------------------------------------------------------------------------------
- */
+/* --- a stream --------------------------------------------------------------------------------- */
 
 static void free_reasoning(void *obj)
 {

@@ -6,8 +6,7 @@
 
 #define MAX_MESSAGE 2000u
 
-/* --- usage -------------------------------------------------------------------------------------
- */
+/* --- usage ------------------------------------------------------------------------------------ */
 
 static bool count(struct json v, uint64_t *ret)
 {
@@ -42,8 +41,7 @@ bool openai_usage(struct json usage, struct convo_usage *ret)
     return true;
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static bool holds(struct slice s, const char *word)
 {
@@ -168,8 +166,7 @@ enum gw_err openai_error_in_band(struct json error, struct slice *ret_text)
     return holds(type, "invalid_request") ? GW_EUPREJECT : GW_EUPSTREAM;
 }
 
-/* --- embeddings --------------------------------------------------------------------------------
- */
+/* --- embeddings ------------------------------------------------------------------------------- */
 
 static enum gw_err read_vector(struct json item, unsigned position,
                                struct dialect_embed_answer *ret)

@@ -30,8 +30,7 @@ struct convo_part *openai_add_part(struct openai_in *in, struct openai_target *t
     return p;
 }
 
-/* --- media -------------------------------------------------------------------------------------
- */
+/* --- media ------------------------------------------------------------------------------------ */
 
 static enum gw_err read_image(struct openai_in *in, struct openai_target *to, struct json v,
                               const struct openai_at *at, struct convo_part **ret)
@@ -124,8 +123,7 @@ static enum gw_err read_audio(struct openai_in *in, struct openai_target *to, st
     return GW_OK;
 }
 
-/* --- content -----------------------------------------------------------------------------------
- */
+/* --- content ---------------------------------------------------------------------------------- */
 
 static enum gw_err read_text(struct openai_in *in, struct openai_target *to, struct json part,
                              const struct openai_at *at, enum convo_part_kind kind,
@@ -228,8 +226,7 @@ static enum gw_err read_content(struct openai_in *in, struct openai_target *to, 
     return err;
 }
 
-/* --- calls -------------------------------------------------------------------------------------
- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 /* The arguments must be a JSON object, since every other dialect carries them as one. */
 enum gw_err openai_read_args(struct openai_in *in, struct json holder, struct convo_part *p,
@@ -342,8 +339,7 @@ static enum gw_err read_calls(struct openai_in *in, struct openai_target *to, st
     return read_function(in, legacy, p, &(struct openai_at){at, "function_call", 0});
 }
 
-/* --- messages ----------------------------------------------------------------------------------
- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 static enum gw_err read_reasoning(struct openai_in *in, struct openai_target *to,
                                   struct json message, const struct openai_at *at)

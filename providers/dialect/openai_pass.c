@@ -10,8 +10,7 @@
 
 #define EVENT_TOKENS 160u
 
-/* --- the request -------------------------------------------------------------------------------
- */
+/* --- the request ------------------------------------------------------------------------------ */
 
 struct copy {
     const char *at; /* source not copied yet */
@@ -120,8 +119,7 @@ enum gw_err openai_pass_body(struct json root, const struct registry_model *m, b
     return dialect_end(root.doc->arena, before, buf_err(out));
 }
 
-/* --- relayed events ----------------------------------------------------------------------------
- */
+/* --- relayed events --------------------------------------------------------------------------- */
 
 /* What the choices say: are they at their end, and how much did the model write? */
 static void inspect_choices(struct json choices, struct dialect_pass_info *info)

@@ -32,8 +32,7 @@ static enum gw_err hold(struct dialect_encoder *e, size_t n)
     return GW_OK;
 }
 
-/* --- items -------------------------------------------------------------------------------------
- */
+/* --- items ------------------------------------------------------------------------------------ */
 
 static struct responses_item *item_new(struct dialect_encoder *e, enum responses_kind kind,
                                        unsigned part)
@@ -182,8 +181,7 @@ static enum gw_err close_all(struct dialect_encoder *e, const char *status, stru
     return err;
 }
 
-/* --- text and refusals -------------------------------------------------------------------------
- */
+/* --- text and refusals ------------------------------------------------------------------------ */
 
 static enum gw_err open_message(struct dialect_encoder *e, struct buf *out)
 {
@@ -287,8 +285,7 @@ static enum gw_err on_text(struct dialect_encoder *e, const struct convo_event *
     return buf_err(&p->text) ? buf_err(&p->text) : buf_err(&p->logprobs);
 }
 
-/* --- thoughts ----------------------------------------------------------------------------------
- */
+/* --- thoughts --------------------------------------------------------------------------------- */
 
 static enum gw_err open_thought(struct dialect_encoder *e, unsigned part, struct buf *out)
 {
@@ -378,8 +375,7 @@ static enum gw_err on_signature(struct dialect_encoder *e, const struct convo_ev
     return err ? err : keep(e, ev->text, &e->open->signature);
 }
 
-/* --- calls and the rest ------------------------------------------------------------------------
- */
+/* --- calls and the rest ----------------------------------------------------------------------- */
 
 static enum gw_err on_tool_begin(struct dialect_encoder *e, const struct convo_event *ev,
                                  struct buf *out)
@@ -496,8 +492,7 @@ static enum gw_err on_finish(struct dialect_encoder *e, const struct convo_event
     return err ? err : close_all(e, responses_cut_word(ev->stop) ? "incomplete" : "completed", out);
 }
 
-/* --- the stream --------------------------------------------------------------------------------
- */
+/* --- the stream ------------------------------------------------------------------------------- */
 
 struct dialect_encoder *responses_encoder_new(struct arena *a, struct json asked,
                                               struct slice model_shown, uint64_t wall_s,
@@ -627,8 +622,7 @@ enum gw_err responses_encode_event(struct dialect_encoder *e, const struct convo
     return err ? err : buf_err(out);
 }
 
-/* --- a whole answer ----------------------------------------------------------------------------
- */
+/* --- a whole answer --------------------------------------------------------------------------- */
 
 static enum gw_err replay(struct dialect_encoder *e, const struct convo_out_part *p,
                           struct slice logprobs, struct buf *out)

@@ -11,8 +11,7 @@
 
 #define MAX_TOKENS_CEILING 1000000000
 
-/* --- members that are refused, or stand for nothing here ---------------------------------------
- */
+/* --- members that are refused, or stand for nothing here -------------------------------------- */
 
 static enum gw_err refuse_state(struct openai_in *in, struct json v, const struct openai_at *at)
 {
@@ -70,8 +69,7 @@ static enum gw_err read_metadata(struct openai_in *in, struct json v, const stru
     return json_is(v, JSON_OBJECT) ? GW_OK : openai_wrong(in, at, NULL, "Must be an object");
 }
 
-/* --- members with a meaning --------------------------------------------------------------------
- */
+/* --- members with a meaning ------------------------------------------------------------------- */
 
 static enum gw_err read_input(struct openai_in *in, struct json v, const struct openai_at *at)
 {
@@ -247,8 +245,7 @@ static enum gw_err read_safety(struct openai_in *in, struct json v, const struct
     return in->c->user.p ? GW_OK : GW_ENOMEM;
 }
 
-/* --- the table ---------------------------------------------------------------------------------
- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 #define AT(field) offsetof(struct convo, field)
 

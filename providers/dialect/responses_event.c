@@ -1,8 +1,7 @@
 /* responses_event.c - see responses_stream.h. */
 #include "providers/dialect/responses_stream.h"
 
-/* --- the response ------------------------------------------------------------------------------
- */
+/* --- the response ----------------------------------------------------------------------------- */
 
 /* The request's own value, or what stands for "not given". */
 static void put_setting(struct buf *out, struct json asked, const char *name, const char *otherwise)
@@ -146,8 +145,7 @@ void responses_put(const struct dialect_encoder *e, const char *status,
     buf_add_char(out, '}');
 }
 
-/* --- events ------------------------------------------------------------------------------------
- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 bool responses_begin(struct dialect_encoder *e, const char *type, struct buf *out)
 {

@@ -11,8 +11,7 @@
 
 #define MAX_SEALED_CALLS 64u /* each is looked for among all that the turn holds */
 
-/* --- content -----------------------------------------------------------------------------------
- */
+/* --- content ---------------------------------------------------------------------------------- */
 
 static enum gw_err read_text(struct openai_in *in, struct openai_target *to, struct json v,
                              const char *name, const struct openai_at *at, struct convo_part **ret)
@@ -171,8 +170,7 @@ static enum gw_err read_content(struct openai_in *in, struct openai_target *to, 
     return err;
 }
 
-/* --- what the model said -----------------------------------------------------------------------
- */
+/* --- what the model said ---------------------------------------------------------------------- */
 
 /* The assistant turn that is being told, or a new one. */
 static struct convo_turn *assistant_turn(struct openai_in *in)
@@ -318,8 +316,7 @@ static enum gw_err read_reasoning(struct openai_in *in, struct json v, const str
     return err;
 }
 
-/* --- items -------------------------------------------------------------------------------------
- */
+/* --- items ------------------------------------------------------------------------------------ */
 
 static enum gw_err read_message(struct openai_in *in, struct json v, const struct openai_at *at)
 {

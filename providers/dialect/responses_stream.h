@@ -6,8 +6,7 @@
 
 #include "providers/dialect/responses_wire.h"
 
-/* --- items of an answer --------------------------------------------------------------------------
- */
+/* --- items of an answer ----------------------------------------------------------------------- */
 
 enum responses_kind { RESPONSES_MESSAGE, RESPONSES_REASONING, RESPONSES_CALL };
 
@@ -51,8 +50,7 @@ void responses_put_string(struct buf *out, struct slice text);
 /* Writes JSON of a provider or a client on one line. */
 void responses_put_raw(struct buf *out, struct slice raw);
 
-/* --- the answer so far ---------------------------------------------------------------------------
- */
+/* --- the answer so far ------------------------------------------------------------------------ */
 
 struct dialect_encoder {
     struct arena *arena;

@@ -20,8 +20,7 @@
 #include "providers/dialect.h"
 #include "providers/dialect/openai.h"
 
-/* --- requests ----------------------------------------------------------------------------------
- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 /* As struct dialect's decode_request. */
 enum gw_err responses_decode_request(struct arena *a, struct json root, struct convo **ret,
@@ -30,8 +29,7 @@ enum gw_err responses_decode_request(struct arena *a, struct json root, struct c
 enum gw_err responses_decode_items(struct openai_in *in, struct json items,
                                    const struct openai_at *at) MUST_CHECK;
 
-/* --- answers -----------------------------------------------------------------------------------
- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 /* `asked` is the request, whose settings the response repeats; it must live as long as the arena.
  * The last event of a stream repeats the whole answer, so up to max_bytes of it are held;
@@ -48,8 +46,7 @@ enum gw_err responses_encode_answer(struct arena *a, struct json asked,
                                     const struct convo_answer *ans, struct slice model_shown,
                                     uint64_t wall_s, struct buf *out) MUST_CHECK;
 
-/* --- what is sealed into encrypted_content -------------------------------------------------------
- */
+/* --- what is sealed into encrypted_content ---------------------------------------------------- */
 
 /* What a provider wants back unchanged. It is encoded, not encrypted: it is the client's own
  * conversation, and the provider checks its signatures itself. */

@@ -76,8 +76,7 @@ void conn_rearm(struct http_conn *c)
 {
 }
 
-/* --- the clock and the log ----------------------------------------------------------------------
- */
+/* --- the clock and the log -------------------------------------------------------------------- */
 
 static uint64_t now_us = 1000000000;
 static enum log_level log_least = LVL_DEBUG;
@@ -132,8 +131,7 @@ void __wrap_log_write(enum log_level level, const struct log_ctx *ctx, const cha
     log_add("\n");
 }
 
-/* --- requests ------------------------------------------------------------------------------------
- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static struct conf *conf;
 
@@ -216,8 +214,7 @@ static MAYBE struct conf_list list_of(const struct slice *items, unsigned n)
     return (struct conf_list){items, n};
 }
 
-/* --- life ----------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static MAYBE int enter_group(void **state)
 {

@@ -23,8 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* --- the fault ----------------------------------------------------------------------------------
- */
+/* --- the fault -------------------------------------------------------------------------------- */
 
 enum fault_source { FAULT_HEAP, FAULT_ARENA, FAULT_SOURCES };
 
@@ -137,8 +136,7 @@ bool __wrap_arena_defer(struct arena *a, void (*fn)(void *), void *obj)
     return false;
 }
 
-/* --- runs ---------------------------------------------------------------------------------------
- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 #define NOMEM_ARENA_BYTES (64u << 20)
 
@@ -264,8 +262,7 @@ static __attribute__((unused)) void torture(const char *what, nomem_fn fn, const
     assert_true(torture_by(what, fn, input, 1) > 0);
 }
 
-/* --- files --------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 /* A file of the source tree, in the arena, terminated. */
 static __attribute__((unused)) struct slice source_file(struct arena *a, const char *path)

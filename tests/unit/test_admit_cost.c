@@ -138,8 +138,7 @@ static void test_an_unknown_price_is_told(void **state)
     assert_int_equal(admit_worst_case(&ask).cost, 100 * 1000);
 }
 
-/* --- what is booked ----------------------------------------------------------------------------
- */
+/* --- what is booked --------------------------------------------------------------------------- */
 
 struct booking {
     struct registry_model m;
@@ -270,8 +269,7 @@ static void test_counting_tokens_is_free(void **state)
     assert_int_equal(admit_bill_of(&b.ask, &b.out).cost, 0);
 }
 
-/* --- texts -------------------------------------------------------------------------------------
- */
+/* --- texts ------------------------------------------------------------------------------------ */
 
 static void test_dollars_have_as_many_decimals_as_they_need(void **state)
 {

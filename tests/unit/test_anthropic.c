@@ -229,8 +229,7 @@ static void test_decoding_stops_when_the_receiver_says_so(void **state)
     assert_int_equal(n, 2);
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static void test_errors_are_told_apart(void **state)
 {

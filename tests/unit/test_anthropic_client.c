@@ -254,8 +254,7 @@ static void test_a_member_given_twice_is_refused(void **state)
         GW_EBADREQ);
 }
 
-/* --- what goes out: checked for its grammar, and read back -------------------------------------
- */
+/* --- what goes out: checked for its grammar, and read back ------------------------------------ */
 
 struct grammar {
     bool started, open, over, failed, stopped;
@@ -512,8 +511,7 @@ static void test_blocks_of_other_vendors_are_no_blocks_here(void **state)
     assert_int_equal(json_count(json_get(parsed(whole), "content")), 2);
 }
 
-/* --- properties --------------------------------------------------------------------------------
- */
+/* --- properties ------------------------------------------------------------------------------- */
 
 static uint64_t seed;
 

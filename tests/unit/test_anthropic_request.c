@@ -319,8 +319,7 @@ static void test_a_telephone_number_is_not_told_as_the_user(void **state)
     assert_string_equal(at(&e, "metadata.user_id"), "\"1234567a\"");
 }
 
-/* --- thinking ------------------------------------------------------------------------------------
- */
+/* --- thinking --------------------------------------------------------------------------------- */
 
 static void test_effort_becomes_a_budget_below_max_tokens(void **state)
 {
@@ -423,8 +422,7 @@ static void test_a_model_that_cannot_think_is_not_asked_to(void **state)
     assert_true(was_dropped(&e, "reasoning_effort"));
 }
 
-/* --- answer formats
- * --------------------------------------------------------------------------------- */
+/* --- answer formats --------------------------------------------------------------------------- */
 
 static struct convo *with_schema(void)
 {

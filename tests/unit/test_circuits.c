@@ -14,8 +14,7 @@
 #define T1 1700000000000000u
 #define T2 1700000001000000u
 
-/* --- the Redis ----------------------------------------------------------------------------------
- */
+/* --- the Redis -------------------------------------------------------------------------------- */
 
 enum asked {
     ASKED_INFO,
@@ -179,8 +178,7 @@ static void go_down(void)
     tell_up(false, NULL);
 }
 
-/* --- the process's circuit ----------------------------------------------------------------------
- */
+/* --- the process's circuit -------------------------------------------------------------------- */
 
 static struct circuit_now here;
 static unsigned taken;
@@ -236,8 +234,7 @@ static void open_here(uint64_t at)
     say_int(ASKED_OPEN, 1);
 }
 
-/* --- tests --------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void test_an_opening_is_written_and_a_closing_deletes(void **state)
 {
@@ -318,8 +315,7 @@ static void test_anothers_half_open_is_an_opening_for_who_has_not_heard_of_it(vo
     assert_int_equal(here.state, CIRCUIT_OPEN);
 }
 
-/* --- probes ------------------------------------------------------------------------------------
- */
+/* --- probes ----------------------------------------------------------------------------------- */
 
 static uint64_t told_wait_us;
 static unsigned told;

@@ -239,8 +239,7 @@ static void test_check_45_only_so_many_failures_are_told(void **state)
     free(body);
 }
 
-/* --- classes ------------------------------------------------------------------------------------
- */
+/* --- classes ---------------------------------------------------------------------------------- */
 
 static void each(enum form_class class, bool good, const char *const *texts)
 {
@@ -297,8 +296,7 @@ static void test_a_title_is_one_line(void **state)
     GOOD(FORM_OPAQUE, "a\nb", "");
 }
 
-/* --- query arguments ----------------------------------------------------------------------------
- */
+/* --- query arguments -------------------------------------------------------------------------- */
 
 static const struct form_field query_fields[] = {
     {"id", FORM_STRING, AT(id), .required = true, .class = FORM_IDENTIFIER, .max = 8},

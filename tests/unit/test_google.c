@@ -194,8 +194,7 @@ static void test_log_probabilities_come_in_openai_shape(void **state)
                            "\"refusal\":null}"));
 }
 
-/* --- errors ------------------------------------------------------------------------------------
- */
+/* --- errors ----------------------------------------------------------------------------------- */
 
 static void test_errors_are_told_apart(void **state)
 {
@@ -246,8 +245,7 @@ static void test_errors_are_told_apart(void **state)
     }
 }
 
-/* --- embeddings ---------------------------------------------------------------------------------
- */
+/* --- embeddings ------------------------------------------------------------------------------- */
 
 static void test_embeddings_are_asked_for_in_one_batch(void **state)
 {

@@ -486,8 +486,7 @@ static void test_any_conversation_survives_there_and_back(void **state)
     }
 }
 
-/* --- bodies that pass through ------------------------------------------------------------------
- */
+/* --- bodies that pass through ----------------------------------------------------------------- */
 
 static void assert_passed(const char *body, const char *want)
 {

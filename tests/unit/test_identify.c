@@ -105,8 +105,7 @@ static void use_ring(enum gw_err err)
         .refs = 1, .kind = PRINCIPAL_KEY, .subject = "key:pk-01234567", .admin = true};
 }
 
-/* --- identify.c ----------------------------------------------------------------------------------
- */
+/* --- identify.c ------------------------------------------------------------------------------- */
 
 enum who { NOBODY, MASTER, INVALID, CONFLICT };
 
@@ -391,8 +390,7 @@ static void test_the_previous_secret_is_believed_too(void **state)
     drop(req);
 }
 
-/* --- authorise.c
- * ---------------------------------------------------------------------------------- */
+/* --- authorise.c ------------------------------------------------------------------------------ */
 
 static struct identity identity_of(enum who who)
 {
@@ -562,8 +560,7 @@ static void test_a_key_opens_what_its_scopes_name(void **state)
     assert_int_equal(opened(admin, SCOPE_ADMIN, true), 0);
 }
 
-/* --- operators
- * ------------------------------------------------------------------------------------- */
+/* --- operators -------------------------------------------------------------------------------- */
 
 static const struct slice here[] = {SLICE("127.0.0.0/8"), SLICE("10.0.0.5")};
 

@@ -162,8 +162,7 @@ static void test_claims_that_could_not_be_read_back_are_not_issued(void **state)
     assert_int_equal(jwt_issue(arena, &secrets, &c, &token), GW_EINTERNAL);
 }
 
-/* --- CHECKS 28-34 ------------------------------------------------------------------------------
- */
+/* --- CHECKS 28-34 ----------------------------------------------------------------------------- */
 
 static void test_check_028_none_is_no_algorithm(void **state)
 {

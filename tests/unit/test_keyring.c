@@ -192,8 +192,7 @@ static void test_a_change_of_our_own_is_looked_for_at_once(void **state)
     assert_non_null(waiting("keyring_version"));
 }
 
-/* --- Postgres is away ----------------------------------------------------------------------------
- */
+/* --- Postgres is away ------------------------------------------------------------------------- */
 
 static void lose_postgres(void)
 {
@@ -302,8 +301,7 @@ static void test_without_memory_nobody_waits_for_ever(void **state)
     assert_non_null(waiting("keyring_version"));
 }
 
-/* --- bounds --------------------------------------------------------------------------------------
- */
+/* --- bounds ----------------------------------------------------------------------------------- */
 
 static void test_a_flood_of_invented_keys_is_two_statements_and_a_bounded_queue(void **state)
 {

@@ -91,8 +91,7 @@ static void test_a_row_nobody_asked_for_is_nobody(void **state)
     assert_int_equal(one.err, GW_EUNAUTH);
 }
 
-/* --- tokens
- * --------------------------------------------------------------------------------------- */
+/* --- tokens ----------------------------------------------------------------------------------- */
 
 static const struct jwt_claims token = {.sub = "ada",
                                         .jti = "j-1",

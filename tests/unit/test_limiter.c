@@ -14,8 +14,7 @@
 
 #include <stdio.h>
 
-/* --- the Redis ----------------------------------------------------------------------------------
- */
+/* --- the Redis -------------------------------------------------------------------------------- */
 
 static bool up, refuses;
 static void (*tell_up)(bool up, void *arg);
@@ -76,8 +75,7 @@ static void say(enum gw_err err, const int64_t *numbers, unsigned n)
 #define SAY(...)                                                                                   \
     say(GW_OK, (const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / 8)
 
-/* --- a call -------------------------------------------------------------------------------------
- */
+/* --- a call ----------------------------------------------------------------------------------- */
 
 static struct limiter_verdict got;
 static unsigned verdicts;
@@ -125,8 +123,7 @@ static bool is_local(void)
     return !limiter_is_shared();
 }
 
-/* --- tests --------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void test_keys_of_a_caller_share_a_tag_and_carry_step_and_depth(void **state)
 {

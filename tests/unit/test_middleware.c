@@ -4,8 +4,7 @@
  */
 #include "tests/unit/middleware_harness.h"
 
-/* --- request_id.c -------------------------------------------------------------------------------
- */
+/* --- request_id.c ----------------------------------------------------------------------------- */
 
 static void test_sane_request_ids_are_kept(void **state)
 {
@@ -152,8 +151,7 @@ static void test_the_start_of_a_request_is_logged_for_debugging_only(void **stat
     drop(req);
 }
 
-/* --- trusted_proxy.c -----------------------------------------------------------------------------
- */
+/* --- trusted_proxy.c -------------------------------------------------------------------------- */
 
 static const struct slice proxies[] = {SLICE("10.0.0.0/8"),      SLICE("192.0.2.5"),
                                        SLICE("2001:db8:1::/48"), SLICE("fe80::1"),
@@ -258,8 +256,7 @@ static void test_nobody_is_trusted_by_default(void **state)
     drop(req);
 }
 
-/* --- cors.c
- * --------------------------------------------------------------------------------------- */
+/* --- cors.c ----------------------------------------------------------------------------------- */
 
 static const struct slice origins[] = {SLICE("https://app.example"),
                                        SLICE("http://localhost:5173")};
@@ -389,8 +386,7 @@ static void test_a_browser_can_read_a_refusal(void **state)
     drop(req);
 }
 
-/* --- security_headers.c
- * ---------------------------------------------------------------------------- */
+/* --- security_headers.c ----------------------------------------------------------------------- */
 
 static bool has_hsts(const char *proto, bool trusted)
 {
@@ -416,8 +412,7 @@ static void test_hsts_is_for_tls_only(void **state)
     assert_true(has_hsts("http", false));
 }
 
-/* --- access_log.c
- * ---------------------------------------------------------------------------------- */
+/* --- access_log.c ----------------------------------------------------------------------------- */
 
 static const struct route quiet_route = {
     .method = HTTP_GET, .path = "/health", .access = ACCESS_PUBLIC, .quiet = true};
@@ -509,8 +504,7 @@ static void test_a_full_line_has_room_for_every_note(void **state)
     drop(req);
 }
 
-/* --- http_metrics.c
- * -------------------------------------------------------------------------------- */
+/* --- http_metrics.c --------------------------------------------------------------------------- */
 
 static int64_t requests(const char *method, const char *endpoint, const char *status)
 {

@@ -109,8 +109,7 @@ static void test_check_094_json_is_written_or_memory_is_short(void **state)
     torture("json writer", op_json_write, NULL);
 }
 
-/* --- HTTP ----------------------------------------------------------------------------------------
- */
+/* --- HTTP ------------------------------------------------------------------------------------- */
 
 static enum gw_err op_head(struct run *run)
 {
@@ -357,8 +356,7 @@ static void test_check_094_models_are_found_or_memory_is_short(void **state)
     torture("resolve", op_resolve, NULL);
 }
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static int setup_all(void **state)
 {

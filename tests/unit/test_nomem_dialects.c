@@ -271,8 +271,7 @@ static void test_check_094_a_body_is_passed_on_or_memory_is_short(void **state)
             torture("pass", op_pass, &cases[i]);
 }
 
-/* --- answers ------------------------------------------------------------------------------------
- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 struct answer_case {
     const struct dialect *from;
@@ -542,8 +541,7 @@ static void test_check_094_relayed_events_are_read_or_memory_is_short(void **sta
         torture_by("relayed event", op_pass_event, &events[i], 1);
 }
 
-/* --- errors and embeddings ----------------------------------------------------------------------
- */
+/* --- errors and embeddings -------------------------------------------------------------------- */
 
 /* decode_error() never fails: short of memory it may say less, but its kind and status hold, since
  * those come from the vendor's status as long as the body adds nothing. */

@@ -258,8 +258,7 @@ static void test_headers_carry_the_key_if_there_is_one(void **state)
     assert_int_equal(out.n_headers, 0);
 }
 
-/* --- answers -----------------------------------------------------------------------------------
- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static void test_answers_go_through_the_internal_form_and_back(void **state)
 {
@@ -426,8 +425,7 @@ static void test_out_of_memory_anywhere_is_told(void **state)
     }
 }
 
-/* --- errors and embeddings ---------------------------------------------------------------------
- */
+/* --- errors and embeddings -------------------------------------------------------------------- */
 
 static void assert_word(struct json row, const char *name, struct slice got)
 {

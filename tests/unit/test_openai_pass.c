@@ -82,8 +82,7 @@ static void test_a_body_that_is_no_object_or_does_not_fit_is_an_error(void **sta
     buf_deinit(&small);
 }
 
-/* --- events ------------------------------------------------------------------------------------
- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static struct dialect_pass_info looked_at(const char *data)
 {

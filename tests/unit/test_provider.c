@@ -481,8 +481,7 @@ static void test_our_own_changes_are_published_and_others_are_taken_over(void **
     assert_string_equal(shared, "a:open:0 a:closed:-1 ");
 }
 
-/* --- one probe for all processes ---------------------------------------------------------------
- */
+/* --- one probe for all processes -------------------------------------------------------------- */
 
 static struct {
     struct op op; /* first member */

@@ -27,8 +27,7 @@ static const char *word_of(enum gw_err err)
     return err ? err_info(err)->name : "GW_OK";
 }
 
-/* --- requests ----------------------------------------------------------------------------------
- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static struct convo *understood(struct json asked, struct convo_report *rep)
 {
@@ -134,8 +133,7 @@ static void test_the_stream_switch_and_the_model_are_read(void **state)
     assert_int_equal(rep.n_dropped, 0);
 }
 
-/* --- answers -----------------------------------------------------------------------------------
- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static struct json asked_of(struct json row)
 {
@@ -197,8 +195,7 @@ static void test_an_answer_past_its_ceiling_is_refused(void **state)
     buf_deinit(&out);
 }
 
-/* --- streams -----------------------------------------------------------------------------------
- */
+/* --- streams ---------------------------------------------------------------------------------- */
 
 /* Provider's events in; the client's bytes, and the same as a whole answer, out. */
 struct relay {
@@ -361,8 +358,7 @@ static void test_a_stream_ends_with_what_a_whole_answer_is(void **state)
     assert_true(compared >= 6);
 }
 
-/* --- events given by hand ----------------------------------------------------------------------
- */
+/* --- events given by hand --------------------------------------------------------------------- */
 
 static struct dialect_encoder *encoder(void)
 {
@@ -494,8 +490,7 @@ static void test_mixed_calls_stay_apart(void **state)
     assert_true(json_str_is(json_get(last_of(output), "call_id"), "call_2"));
 }
 
-/* --- there and back ----------------------------------------------------------------------------
- */
+/* --- there and back --------------------------------------------------------------------------- */
 
 static void test_seals_come_back_as_they_were(void **state)
 {
@@ -639,8 +634,7 @@ static void test_a_signature_that_came_after_its_call_finds_it_again(void **stat
     assert_null(c->turns->parts->next->next);
 }
 
-/* --- memory ------------------------------------------------------------------------------------
- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static void test_check_094_a_request_is_read_whole_or_not_at_all(void **state)
 {

@@ -77,8 +77,7 @@ static void test_base64_text_must_be_text(void **state)
     assert_null(media_text(arena, SLICE_NONE).p);
 }
 
-/* --- out of memory ------------------------------------------------------------------------------
- */
+/* --- out of memory ---------------------------------------------------------------------------- */
 
 static enum gw_err ignore(const struct convo_event *ev, void *arg)
 {
