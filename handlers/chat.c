@@ -2,17 +2,19 @@
  * chat.c - a conversation goes to a provider, its answer comes back; streamed or whole, passed
  * through or translated.
  *
- *     begin --decoded, routed, allowed--> LOOK --nothing kept--> ADMIT --held--> CALL
- *       '--refused--> (answered)            |                      |  '--refused--> end
- *                                           '--kept answer--> (replay.c)            |
- *                                             an identical one is under way--^      |
- *                                                      end <--on_end-- (head out) <--on_live
+ *     begin --decoded, routed--> SCREEN --passed, allowed--> LOOK --nothing kept--> ADMIT
+ *       '--refused--> (answered)   '--refused--> end           |      end <--refused--' |
+ *                                                              |                        | held
+ *          (replay.c) <--kept answer---------------------------'                        v
+ *               ^--an identical one is under way-------------------------------------- CALL
+ *                                                                                       |
+ *                               end <--on_end-- (head out) <--on_live-------------------'
  *
  * struct chat lives in the request's arena and holds one reference on the request. chat_end() is
  * reached once, unless the request is handed over to a replay: by a refusal of ADMIT, by the call's
- * end or by the client leaving; it settles what ADMIT has reserved. At most one of `looking`,
- * `admitting` and `call` is outstanding. Backpressure: a full client stream pauses the call, the
- * drained stream resumes it.
+ * end or by the client leaving; it settles what ADMIT has reserved. At most one of `screening`,
+ * `looking`, `admitting` and `call` is outstanding. Backpressure: a full client stream pauses the
+ * call, the drained stream resumes it.
  */
 #include "handlers/chat.h"
 
@@ -68,6 +70,7 @@ static void chat_end(struct chat *c, enum gw_err err)
 
     note_usage(c);
     settle(c, err);
+    op_cancel(&c->screening);
     op_cancel(&c->looking);
     op_cancel(&c->admitting);
     op_cancel(&c->call);
@@ -331,8 +334,7 @@ static bool chat_pass_unread(struct chat *c, enum gw_err err, const struct convo
     return false;
 }
 
-/* Reads, decodes, routes, and leaves the targets the caller may use; false when the request has
- * been answered. */
+/* Reads, decodes and routes; false when the request has been answered. */
 static bool chat_prepare(struct chat *c)
 {
     enum gw_err err;
@@ -340,13 +342,8 @@ static bool chat_prepare(struct chat *c)
     if (!llm_parse_body(c->req, &c->body))
         return false;
     err = c->form->decode(c, &c->decoded);
-    if (err ? !chat_pass_unread(c, err, &c->decoded)
-            : !llm_resolve(c->req, c->convo->model, c->body, &c->route))
-        return false;
-    if (!chat_screen(c->req, c->convo))
-        return false;
-    c->ask = admit_ask_chat(c->convo, c->req->body, &c->route);
-    return admit_models(c->req, &c->ask);
+    return err ? chat_pass_unread(c, err, &c->decoded)
+               : llm_resolve(c->req, c->convo->model, c->body, &c->route);
 }
 
 static void on_admitted(struct admission *a, void *arg)
@@ -379,10 +376,27 @@ static void on_looked(struct chat *c, bool taken)
     }
 }
 
-void chat_begin(struct request *req, const struct chat_form *form)
+/* Leaves the targets the caller may use. */
+static void on_screened(struct chat *c, bool passed)
 {
     enum chat_reuse_step step;
 
+    if (passed) {
+        c->ask = admit_ask_chat(c->convo, c->req->body, &c->route);
+        passed = admit_models(c->req, &c->ask);
+    }
+    if (!passed) {
+        chat_end(c, GW_OK);
+        return;
+    }
+    step = chat_reuse_look(c, on_looked);
+    if (step != REUSE_LATER)
+        on_looked(c, step == REUSE_TAKEN);
+}
+
+void chat_begin(struct request *req, const struct chat_form *form)
+{
+    enum chat_screen_step step;
     struct chat *c = arena_new(req->arena, struct chat);
 
     if (!c) {
@@ -397,7 +411,7 @@ void chat_begin(struct request *req, const struct chat_form *form)
         return;
     request_ref(req);
     request_on_abort(req, on_client_gone, c);
-    step = chat_reuse_look(c, on_looked);
-    if (step != REUSE_LATER)
-        on_looked(c, step == REUSE_TAKEN);
+    step = chat_screen(c, on_screened);
+    if (step != SCREEN_LATER)
+        on_screened(c, step == SCREEN_PASSED);
 }

@@ -21,6 +21,7 @@ struct meaning; /* meaning.h */
 struct chat {
     struct request *req; /* counted reference, dropped by chat_end() */
     const struct chat_form *form;
+    struct op *screening; /* looks at the prose, or NULL */
     struct op *looking;   /* asks for a kept answer, or NULL */
     struct op *admitting; /* asks for money and tokens, or NULL */
     struct op *call;      /* the provider call, or NULL */

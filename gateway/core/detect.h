@@ -3,14 +3,13 @@
  *
  * It is a detector, not a defence: statements have parameters, answers are escaped, no shell is
  * ever called. What it finds is counted, and refused where a field is no prose (form.h) or the
- * configuration says so. One pass over the bytes; ordinary prose costs about a nanosecond a byte,
- * and of one request no more than DETECT_MAX_BYTES are looked at.
+ * configuration says so. One pass over the bytes; a gigabyte of ordinary prose takes a second or
+ * less, but text that is all quotes and keywords up to a hundred times as long. So long texts are
+ * done in portions, a turn of the loop each.
  */
 #pragma once
 
 #include "gateway/core/slice.h"
-
-#define DETECT_MAX_BYTES 16384u
 
 /* Bits. */
 enum detect_kind {
@@ -33,14 +32,18 @@ enum detect_kind {
 /* The kinds found in the text, all of it. */
 unsigned detect_scan(struct slice text);
 
+/* The same without vector instructions, as machines have it that lack them. */
+unsigned detect_scan_plain(struct slice text);
+
+/* A unit of work is a byte passed over; where something has to be looked at it is these. A turn's
+ * work is a millisecond at the worst (seen with texts that are all triggers), for prose a tenth. */
+#define DETECT_LOOK_WORK 128u
+#define DETECT_TURN_WORK (256u << 10)
+
+/* Looks at a part of the text: from *pos on, until its end or until *work is used up (a last step
+ * may need more than is left), and moves both. Returns the kinds found in the part; those of all
+ * parts together are the text's. */
+unsigned detect_some(struct slice text, size_t *pos, size_t *work);
+
 /* "sql_union"; bit number 0 ... DETECT_KINDS - 1. */
 const char *detect_name(unsigned bit);
-
-/* What is looked at in one request. Begins as {0}. */
-struct detect {
-    size_t done;    /* bytes so far */
-    unsigned kinds; /* found so far */
-};
-
-/* Looks at as much of the text as is left of DETECT_MAX_BYTES; returns the kinds found in it. */
-unsigned detect_add(struct detect *d, struct slice text);

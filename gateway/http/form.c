@@ -26,8 +26,8 @@ struct reader {
     struct arena *arena;
     const struct conf *conf;
     struct form_errors *errors;
-    struct detect found; /* in all texts so far */
-    bool query;          /* names are those of query arguments */
+    unsigned found; /* kinds of attempts in all texts so far (detect.h) */
+    bool query;     /* names are those of query arguments */
 };
 
 /* Where a value stands: the pointer is only written out when something is wrong with it. */
@@ -435,7 +435,7 @@ void form_check(struct request *req, struct json root, const struct form *f, voi
     else
         tell(&r, &top, SLICE("must be an object"));
     errors->nomem = errors->nomem || arena_refusals(req->arena) != refused;
-    screen_tell(req, &r.found, errors->n > 0);
+    screen_tell(req, r.found, errors->n > 0);
 }
 
 /* --- answering ----------------------------------------------------------------------------------
@@ -636,6 +636,6 @@ bool form_query_into(struct request *req, const struct form *f, void *into, size
     for (unsigned i = 0; i < f->n && !is_full(&r); i++)
         query_field(&r, req, &f->fields[i], into, seen ? seen : &none, UINT64_C(1) << i);
     errors->nomem = errors->nomem || arena_refusals(req->arena) != refused;
-    screen_tell(req, &r.found, errors->n > 0);
+    screen_tell(req, r.found, errors->n > 0);
     return settle(req, errors);
 }

@@ -6,19 +6,22 @@
 
 #define MAX_NAMES 256u
 
-bool screen_free(const struct conf *c, struct detect *d, struct slice text)
+bool screen_free(const struct conf *c, unsigned *kinds, struct slice text)
 {
     if (slice_is(c->free_text_policy, "off"))
         return false;
-    return detect_add(d, text) && slice_is(c->free_text_policy, "reject");
+    return screen_strict(kinds, text) && slice_is(c->free_text_policy, "reject");
 }
 
-bool screen_strict(struct detect *d, struct slice text)
+bool screen_strict(unsigned *kinds, struct slice text)
 {
-    return detect_add(d, text) != 0;
+    unsigned found = detect_scan(text);
+
+    *kinds |= found;
+    return found != 0;
 }
 
-void screen_tell(struct request *req, const struct detect *d, bool refused)
+void screen_tell(struct request *req, unsigned kinds, bool refused)
 {
     char names[MAX_NAMES];
     size_t n = 0;
@@ -26,7 +29,7 @@ void screen_tell(struct request *req, const struct detect *d, bool refused)
     for (unsigned bit = 0; bit < DETECT_KINDS; bit++) {
         const char *name = detect_name(bit);
 
-        if (!(d->kinds & (1u << bit)))
+        if (!(kinds & (1u << bit)))
             continue;
         metrics_add(metrics_get(M_SECURITY, name, NULL, NULL), 1);
         if (n + strlen(name) + 2 < sizeof(names)) {

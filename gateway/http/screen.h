@@ -11,15 +11,16 @@
 #include "gateway/core/detect.h"
 #include "gateway/http/request.h"
 
-/* Looks at a piece of prose. True when it is to be refused. */
-bool screen_free(const struct conf *c, struct detect *d, struct slice text);
+/* Looks at a piece of prose, all of it at once, and adds to what was found in the request. True
+ * when it is to be refused. */
+bool screen_free(const struct conf *c, unsigned *kinds, struct slice text);
 
 /* Looks at a field that is no prose. True when it is to be refused. */
-bool screen_strict(struct detect *d, struct slice text);
+bool screen_strict(unsigned *kinds, struct slice text);
 
 /* Counts and logs what was found in all of the request's text; nothing when nothing was. `refused`
  * says what became of the request. */
-void screen_tell(struct request *req, const struct detect *d, bool refused);
+void screen_tell(struct request *req, unsigned kinds, bool refused);
 
 /* What a field that was refused is told. */
 #define SCREEN_DETAIL "holds what looks like an injection attempt"

@@ -1,4 +1,7 @@
 """CHECKS 44-48 on native routes: bodies are read by their forms, and prose may hold anything."""
+import json
+import socket
+
 import pytest
 from front import wait_until
 from gateway import AUTH
@@ -152,6 +155,40 @@ def test_prose_is_looked_at_on_every_surface(gateway, path):
     before = counted(gateway, "shell_chain")
     assert gateway.post(path, SURFACES[path]("; rm -rf /")).status == 200
     assert counted(gateway, "shell_chain") == before + 1
+
+
+LONG = "It was so; and then, said Anna, we selected them. " * 6000  # 300 kB
+
+
+@pytest.mark.parametrize("path", [p for p in SURFACES if p != "/chat"])
+@pytest.mark.parametrize("text", ["x' UNION SELECT a " + LONG, LONG + " x' UNION SELECT a"], ids=["first", "last"])
+def test_all_of_a_long_text_is_looked_at(gateway, path, text):
+    before = counted(gateway, "sql_union")
+    assert gateway.post(path, SURFACES[path](text)).status == 200
+    assert counted(gateway, "sql_union") == before + 1
+
+
+def test_what_stands_before_a_long_text_is_refused(make_gateway, standin):
+    gw = make_gateway(conf={"gateway.yaml": {"security.free_text": "reject"}})
+    path = "/v1/chat/completions"
+    calls = len(standin.calls())
+    assert gw.post(path, SURFACES[path]("<script> " + LONG)).status == 400
+    assert len(standin.calls()) == calls
+    assert gw.post(path, SURFACES[path](LONG)).status == 200
+
+
+def test_text_that_is_all_triggers_is_left_with_its_client(gateway, standin):
+    calls = len(standin.calls())
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "'\"" * 4000000}]})
+    head = ("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: %d\r\n"
+            "Content-Type: application/json\r\n\r\n" % (AUTH["Authorization"], len(body)))
+    with socket.create_connection(("127.0.0.1", gateway.port)) as s:
+        s.sendall(head.encode() + body.encode())
+    gone = 'http_client_gone_total{phase="waiting"} '
+    wait_until(lambda: [t for t in gateway.get("/metrics").text.split("\n") if t.startswith(gone)],
+               "a client that is gone")
+    assert gateway.get("/api/v1/health").status == 200
+    assert len(standin.calls()) == calls
 
 
 def test_reject_refuses_on_every_surface_and_off_does_not_look(make_gateway):

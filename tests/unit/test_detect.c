@@ -153,19 +153,73 @@ static void test_no_rule_reads_past_the_text(void **state)
         }
 }
 
-static void test_only_so_much_of_a_request_is_looked_at(void **state)
-{
-    char *big = malloc(DETECT_MAX_BYTES);
-    struct detect d = {0};
+#define LONG (1u << 20)
 
-    assert_non_null(big);
-    memset(big, 'x', DETECT_MAX_BYTES);
-    assert_int_equal(detect_add(&d, SLICE("' OR 1=1")), DETECT_SQL_OR);
-    assert_int_equal(detect_add(&d, slice_of(big, DETECT_MAX_BYTES)), 0);
-    assert_int_equal(d.done, DETECT_MAX_BYTES);
-    assert_int_equal(detect_add(&d, SLICE("<script>")), 0);
-    assert_int_equal(d.kinds, DETECT_SQL_OR);
-    free(big);
+/* Some 1 MiB of `filler`, and an attempt at its very end. The caller frees it. */
+static char *long_text(const char *filler, const char *attempt)
+{
+    size_t n = strlen(filler), m = strlen(attempt);
+    char *text = malloc(LONG);
+
+    assert_non_null(text);
+    for (size_t i = 0; i < LONG; i++)
+        text[i] = filler[i % n];
+    memcpy(text + LONG - m, attempt, m);
+    return text;
+}
+
+static void test_all_of_a_long_text_is_looked_at(void **state)
+{
+    char *text = long_text("It was so; and then, said Anna, we selected them. ", " <script>");
+
+    assert_int_equal(detect_scan(slice_of(text, LONG - 9)), 0);
+    assert_int_equal(detect_scan(slice_of(text, LONG)), DETECT_XSS_SCRIPT);
+    free(text);
+}
+
+/* Goes through a text in portions and says what was found, and in how many. */
+static unsigned in_portions(struct slice text, size_t work, unsigned *ret_n)
+{
+    unsigned kinds = 0, n = 0;
+
+    for (size_t pos = 0; pos < text.n; n++) {
+        size_t left = work, from = pos;
+
+        kinds |= detect_some(text, &pos, &left);
+        assert_true(pos > from && left < work);
+        assert_true(pos == text.n || left == 0);
+    }
+    *ret_n = n;
+    return kinds;
+}
+
+static void test_portions_find_what_the_whole_does(void **state)
+{
+    static const char attempt[] = " x' union select 1; drop table y <iframe> $(id) ";
+    char text[9000];
+    unsigned n;
+
+    for (size_t at = 1900; at < 2300; at++) { /* over an end of the steps inside */
+        memset(text, '.', sizeof(text));
+        memcpy(text + at, attempt, sizeof(attempt) - 1);
+        assert_int_equal(in_portions(slice_of(text, sizeof(text)), 1, &n),
+                         detect_scan(slice_of(attempt, sizeof(attempt) - 1)));
+        assert_true(n > 1);
+    }
+}
+
+/* Where much has to be looked at a portion is shorter. */
+static void test_a_portion_is_as_long_as_its_work(void **state)
+{
+    char *prose = long_text("abc ", ""), *quotes = long_text("' ", "");
+    unsigned n;
+
+    assert_int_equal(in_portions(slice_of(prose, LONG), DETECT_TURN_WORK, &n), 0);
+    assert_int_equal(n, LONG / DETECT_TURN_WORK);
+    assert_int_equal(in_portions(slice_of(quotes, LONG), DETECT_TURN_WORK, &n), 0);
+    assert_true(n > 32 * (LONG / DETECT_TURN_WORK));
+    free(prose);
+    free(quotes);
 }
 
 static void test_every_kind_has_a_name(void **state)
@@ -187,7 +241,9 @@ int main(void)
         cmocka_unit_test(test_shell_is_found),
         cmocka_unit_test(test_ordinary_text_is_left_alone),
         cmocka_unit_test(test_no_rule_reads_past_the_text),
-        cmocka_unit_test(test_only_so_much_of_a_request_is_looked_at),
+        cmocka_unit_test(test_all_of_a_long_text_is_looked_at),
+        cmocka_unit_test(test_portions_find_what_the_whole_does),
+        cmocka_unit_test(test_a_portion_is_as_long_as_its_work),
         cmocka_unit_test(test_every_kind_has_a_name),
     };
 
