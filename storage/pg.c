@@ -89,8 +89,38 @@ static void op_count(const struct pg_op *op, enum gw_err err)
         metrics_add(metrics_get(M_DB_ERRORS, name, err_info(err)->slug, NULL), 1);
 }
 
+/* Nothing has come from the replica for half as long as the read was there: it is not the read that
+ * takes long. */
+static bool is_silent(const struct pg_op *op)
+{
+    return op->srv->heard_us < op->deadline_us - (op->deadline_us - op->begun_us) / 2;
+}
+
+/* May a read that ended like this at the replica succeed at the primary? It is away, behind (a
+ * table is missing there), or what it replays does not go with the read. */
+static bool goes_on(const struct pg_op *op, enum gw_err err)
+{
+    if (op->srv != &pg_replica || op->cancelled || op->last_us <= loop_now_us())
+        return false;
+    return err == GW_EUNAVAIL || err == GW_EAGAIN || err == GW_EINTERNAL || err == GW_EIO ||
+           (err == GW_EDEADLINE && is_silent(op));
+}
+
+void pg_op_to_primary(struct pg_op *op)
+{
+    op->conn = NULL;
+    op->srv = &pg_primary;
+    op->deadline_us = op->last_us;
+    pg_pool_submit(op);
+}
+
 void pg_op_end(struct pg_op *op, enum gw_err err, PGresult *res)
 {
+    if (goes_on(op, err)) {
+        PQclear(res);
+        pg_op_to_primary(op);
+        return;
+    }
     op_count(op, err);
     op->err = err;
     op->rows.res = res;
@@ -178,7 +208,7 @@ static struct pg_op *op_new(enum pg_kind kind, const struct pg_stmt *stmt,
     op->kind = kind;
     op->stmt = stmt;
     op->begun_us = loop_now_us();
-    op->deadline_us = default_deadline(deadline_us);
+    op->deadline_us = op->last_us = default_deadline(deadline_us);
     op->err = bad ? GW_EBADREQ : GW_OK;
     if (args && !bad)
         copy_texts(op, args);
@@ -194,13 +224,22 @@ struct pg_op *pg_op_rollback(void)
 
 static void submit(struct pg_op *op, enum pg_role role)
 {
-    op->srv = role == PG_READ && pg_replica.up ? &pg_replica : &pg_primary;
-    if (op->err || !op->srv->enabled)
+    uint64_t now = loop_now_us();
+
+    op->srv = &pg_primary;
+    if (op->err || !op->srv->enabled) {
         pg_op_end(op, op->err ? op->err : GW_EUNAVAIL, NULL);
-    else if (op->deadline_us <= loop_now_us())
+        return;
+    }
+    if (op->deadline_us <= now) {
         pg_op_end(op, GW_EDEADLINE, NULL);
-    else
-        pg_pool_submit(op);
+        return;
+    }
+    if (role == PG_READ && pg_replica.up) {
+        op->srv = &pg_replica;
+        op->deadline_us = now + (op->last_us - now) / 2;
+    }
+    pg_pool_submit(op);
 }
 
 struct op *pg_query(enum pg_role role, const struct pg_stmt *stmt, const struct pg_args *args,

@@ -26,7 +26,8 @@
 #include <stdint.h>
 
 /* Reads that may be a moment late go to DATABASE_READ_URL when it is set and answers, else where
- * writes go. */
+ * writes go. What it does not answer (away, silent for too long, behind, in conflict with
+ * what it replays) is asked there too. */
 enum pg_role { PG_WRITE, PG_READ };
 
 /* In SQL: a timestamp as RFC 3339 in UTC. */

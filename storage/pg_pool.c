@@ -122,12 +122,10 @@ static void refuse_waiting(struct pg_server *srv)
 
     while ((op = TAILQ_FIRST(&srv->waiting)) != NULL) {
         pg_pool_withdraw(op);
-        if (srv == &pg_replica) {
-            op->srv = &pg_primary;
-            pg_pool_submit(op);
-        } else {
+        if (srv == &pg_replica)
+            pg_op_to_primary(op);
+        else
             pg_op_end(op, GW_EUNAVAIL, NULL);
-        }
     }
 }
 
@@ -139,6 +137,7 @@ static void heard(struct pg_server *srv)
         srv->logged_us = 0;
     srv->up = true;
     srv->down = false;
+    srv->heard_us = loop_now_us();
 }
 
 void pg_pool_release(struct pg_conn *c)

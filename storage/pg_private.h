@@ -45,7 +45,8 @@ struct pg_op {
     struct pg_conn *conn;        /* while running */
     struct pg_tx *tx;            /* of PGK_BEGIN: what done is given; owned until then */
     uint64_t begun_us;           /* for the histogram */
-    uint64_t deadline_us;        /* loop clock */
+    uint64_t deadline_us;        /* loop clock; at the replica half of the time there is */
+    uint64_t last_us;            /* all of it */
     struct loop_timer timer;     /* while waiting */
     struct loop_deferred ending; /* carries it to its done */
     enum gw_err err;
@@ -114,6 +115,7 @@ struct pg_server {
     struct loop_deferred tending; /* a look at what is needed */
     struct op *resolving;
     bool up;           /* the last thing heard of it was good */
+    uint64_t heard_us; /* when; loop clock */
     bool down;         /* away: nobody waits for it */
     bool probe;        /* a deadline passed there: see whether it still answers */
     bool no_options;   /* refuses start-up options (PgBouncer) */
@@ -137,6 +139,8 @@ extern const struct log_ctx pg_log;
 /* --- pg.c */
 /* Ends an operation: counts it and defers its done. Takes over res. */
 void pg_op_end(struct pg_op *op, enum gw_err err, PGresult *res);
+/* A read that the replica does not take: goes on at the primary. */
+void pg_op_to_primary(struct pg_op *op);
 /* An operation of the pool itself: rolls back, nobody is told. NULL out of memory. */
 struct pg_op *pg_op_rollback(void);
 /* Frees an operation whose done will not run, at the end of everything. */

@@ -5,6 +5,9 @@
         assert pg.psql("SELECT count(*) FROM users") == [["0"]]
         pg.freeze(); pg.thaw(); pg.kill(); pg.start(); pg.restart()
 
+    primary = Postgres(**REPLICATED).start().migrate()
+    replica = Replica(primary).start()           # a hot standby of it; replica.pause(), replica.resume()
+
 Every option is a setting of postgresql.conf. The database is `assistant`, and so are its owner and its
 password, asked for by SCRAM over TCP; through the socket in its directory everyone who may enter that
 is let in. One initdb a session is made and copied. Nothing is synced to disk: kill() is a process crash,
@@ -32,7 +35,10 @@ SETTINGS = {
     "log_timezone": "UTC", "timezone": "UTC", "max_wal_size": "256MB", "autovacuum_naptime": "60s",
     "lc_messages": "C",
 }
-HBA = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+HBA = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+
+
+REPLICATED = {"wal_level": "replica", "max_wal_senders": 4}
 
 
 def programs():
@@ -193,3 +199,27 @@ class Postgres(Daemon):
         self.database.migrate()
         return self
 
+
+class Replica(Postgres):
+    """A hot standby that follows a running server started with REPLICATED."""
+
+    name = "replica"
+
+    def __init__(self, primary, **options):
+        self.primary = primary
+        where = "host=%s port=%d user=postgres" % (primary.dir, primary.port)
+        super().__init__(hot_standby="on", primary_conninfo=where, wal_retrieve_retry_interval="200ms",
+                         **REPLICATED, **options)
+
+    def copy_cluster(self):
+        self.run(os.path.join(programs(), "pg_basebackup"), "-h", self.primary.dir, "-p",
+                 str(self.primary.port), "-U", "postgres", "-D", self.data, "-R", "-X", "stream",
+                 "-c", "fast")
+        self.configure()
+
+    def pause(self):
+        """From now on it lags behind."""
+        self.admin("SELECT pg_wal_replay_pause()")
+
+    def resume(self):
+        self.admin("SELECT pg_wal_replay_resume()")
