@@ -211,6 +211,8 @@ int64_t query_put_rows(struct json_writer *w, const struct pg_rows *rows, query_
 {
     int64_t total = 0;
 
+    if (pg_count(rows) == 1 && pg_is_null(rows, 0, 0)) /* an empty page (PG_PAGE) */
+        return pg_int(rows, 0, pg_columns(rows) - 1);
     for (unsigned i = 0; i < pg_count(rows); i++) {
         json_obj(w);
         total = put_row(w, rows, i);

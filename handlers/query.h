@@ -100,7 +100,8 @@ struct query_list {
     query_put_row put_row;
 };
 
-/* Writes all rows, as elements of an array that has been begun; returns the number in all pages. */
+/* Writes all rows, as elements of an array that has been begun; returns the number in all pages
+ * (PG_PAGE of storage/pg.h). */
 int64_t query_put_rows(struct json_writer *w, const struct pg_rows *rows, query_put_row put_row);
 
 /* NULL when the request has been answered. */

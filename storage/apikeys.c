@@ -29,10 +29,9 @@ static const struct pg_stmt add = {
     "now() + make_interval(secs => $13::bigint) WHERE $14::bigint IS NULL OR $14::bigint > "
     "(SELECT count(*) FROM api_keys o WHERE o.owner_id = $2::uuid AND o.revoked_at IS NULL AND "
     "coalesce(o.expires_at > now(), true)) RETURNING " COLUMNS ", 1"};
-static const struct pg_stmt page = {
-    "apikeys_page", "SELECT " COLUMNS ", count(*) OVER () FROM api_keys k WHERE "
-                    "($1::uuid IS NULL OR k.owner_id = $1) ORDER BY k.created_at DESC, k.id "
-                    "LIMIT $2 OFFSET $3"};
+static const struct pg_stmt page = {"apikeys_page", PG_PAGE(COLUMNS, "api_keys", "k",
+                                                            "($1::uuid IS NULL OR k.owner_id = $1)",
+                                                            "k.created_at DESC, k.id", "$2", "$3")};
 static const struct pg_stmt revoke = {
     "apikeys_revoke", "UPDATE api_keys AS k SET revoked_at = now() WHERE (k.id::text = $1 OR "
                       "k.prefix = $1) AND k.revoked_at IS NULL AND ($2::uuid IS NULL OR "
@@ -56,7 +55,7 @@ enum gw_err apikey_make(struct apikey_secret *ret)
 
 bool apikey_read(const struct pg_rows *rows, unsigned row, struct apikey *ret)
 {
-    if (row >= pg_count(rows))
+    if (pg_is_null(rows, row, 0))
         return false;
     *ret = (struct apikey){
         .id = pg_text(rows, row, 0),

@@ -6,10 +6,12 @@ static const struct pg_stmt insert = {
                    "detail) VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb)"};
 static const struct pg_stmt page = {
     "audit_page",
-    "SELECT id, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), actor, "
-    "actor_ip, action, target, outcome, request_id, detail, count(*) OVER () FROM audit_log WHERE "
-    "($1::text IS NULL OR actor = $1) AND ($2::text IS NULL OR action = $2) AND "
-    "($3::timestamptz IS NULL OR at >= $3) ORDER BY id DESC LIMIT $4 OFFSET $5"};
+    PG_PAGE("a.id, to_char(a.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), a.actor, "
+            "a.actor_ip, a.action, a.target, a.outcome, a.request_id, a.detail",
+            "audit_log", "a",
+            "($1::text IS NULL OR a.actor = $1) AND ($2::text IS NULL OR a.action = $2) AND "
+            "($3::timestamptz IS NULL OR a.at >= $3)",
+            "a.id DESC", "$4", "$5")};
 
 static void on_written(enum gw_err err, const struct pg_rows *rows, void *arg)
 {

@@ -33,6 +33,14 @@ enum pg_role { PG_WRITE, PG_READ };
 /* In SQL: a timestamp as RFC 3339 in UTC. */
 #define PG_TIME(column) "to_char(" column " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
 
+/* In SQL: a page of `table` under the alias `t`, and in the last column of each row how many rows
+ * there are on all pages. When there are none on this one, one row comes that is NULL but for that
+ * number. */
+#define PG_PAGE(columns, table, t, where, order, limit, offset)                                    \
+    "SELECT " columns ", all_rows.n FROM (SELECT count(*) AS n FROM " table " " t " WHERE " where  \
+    ") all_rows LEFT JOIN (SELECT " t ".*, " t ".xmin FROM " table " " t " WHERE " where           \
+    " ORDER BY " order " LIMIT " limit " OFFSET " offset ") " t " ON true ORDER BY " order
+
 /* A statement. Static; `name` is the `operation` label of the metrics. */
 struct pg_stmt {
     const char *name, *sql;
@@ -58,6 +66,7 @@ void pg_arg_int_if(struct pg_args *a, bool given, int64_t v); /* not given: NULL
 /* A result; valid inside done() only. All readers accept NULL. */
 struct pg_rows;
 unsigned pg_count(const struct pg_rows *r);
+unsigned pg_columns(const struct pg_rows *r);
 uint64_t pg_affected(const struct pg_rows *r);
 bool pg_is_null(const struct pg_rows *r, unsigned row, unsigned col);
 struct slice pg_text(const struct pg_rows *r, unsigned row, unsigned col); /* NULL: p == NULL */

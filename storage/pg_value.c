@@ -70,6 +70,11 @@ unsigned pg_count(const struct pg_rows *r)
     return r && r->res ? (unsigned)PQntuples(r->res) : 0;
 }
 
+unsigned pg_columns(const struct pg_rows *r)
+{
+    return r && r->res ? (unsigned)PQnfields(r->res) : 0;
+}
+
 uint64_t pg_affected(const struct pg_rows *r)
 {
     return r && r->res ? strtoull(PQcmdTuples(r->res), NULL, 10) : 0;

@@ -19,9 +19,8 @@ static const struct pg_stmt change = {
     "teams_change", "UPDATE teams AS t SET (name, models, budget_nano_usd, budget_period, "
                     "requests_per_minute, tokens_per_minute) = ROW($2, " VALUES_OF
                     ") WHERE t.id = $1 RETURNING " COLUMNS ", 1"};
-static const struct pg_stmt page = {
-    "teams_page",
-    "SELECT " COLUMNS ", count(*) OVER () FROM teams t ORDER BY t.name LIMIT $1 OFFSET $2"};
+static const struct pg_stmt page = {"teams_page",
+                                    PG_PAGE(COLUMNS, "teams", "t", "true", "t.name", "$1", "$2")};
 static const struct pg_stmt by_id = {"teams_by_id",
                                      "SELECT " COLUMNS ", 1 FROM teams t WHERE t.id = $1"};
 static const struct pg_stmt by_name = {"teams_by_name",

@@ -26,8 +26,7 @@ static const struct pg_stmt by_name = {"users_by_name",
 static const struct pg_stmt by_id = {"users_by_id",
                                      "SELECT " COLUMNS ", 1 FROM users u WHERE u.id = $1"};
 static const struct pg_stmt page = {
-    "users_page", "SELECT " COLUMNS ", count(*) OVER () FROM users u ORDER BY u.created_at, u.id "
-                  "LIMIT $1 OFFSET $2"};
+    "users_page", PG_PAGE(COLUMNS, "users", "u", "true", "u.created_at, u.id", "$1", "$2")};
 static const struct pg_stmt add = {
     "users_add", "INSERT INTO users AS u (id, user_id, email, password_hash, role, team_id) "
                  "VALUES ($1, $2, $3, $4, $5, $6) RETURNING " COLUMNS ", 1"};

@@ -231,3 +231,32 @@ def test_more_keys_are_no_more_guesses(make_gateway, postgres):
                        headers=keys[n % 2]).status for n in range(9)]
     assert guesses[:3] == [401] * 3 and set(guesses[3:]) == {429}
     assert gw.post("/api/v1/auth/token", {"user_id": "anna"}, headers=AUTH).status == 200  # administrators go on
+
+
+# --- pages ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("path", ["/api/v1/users", KEYS, TEAMS, "/api/v1/admin/audit"])
+def test_a_page_past_the_end_knows_how_many_there_are(gw, postgres, path):
+    empty = gw.get(path + "?page=3")
+    assert empty.status == 200 and empty.json == {"items": [], "page": 3, "per_page": 20, "total": 0}
+    assert empty.headers["x-total-count"] == "0"
+    owner = add_user(gw, "anna")["id"]
+    assert eventually(lambda: postgres.one("SELECT count(*) FROM audit_log") == "1")
+    # a row of each is there, or two now
+    postgres.psql("INSERT INTO users (user_id) VALUES ('bob'); INSERT INTO teams (name) VALUES ('one'), ('two'); "
+                  "INSERT INTO api_keys (owner_id, name, prefix, key_sha256) SELECT '%s', n::text, 'pk-x', "
+                  "sha256(n::text::bytea) FROM generate_series(1, 2) n; "
+                  "INSERT INTO audit_log (actor, action, outcome) VALUES ('x', 'y', 'ok')" % owner)
+    whole = gw.get(path + "?per_page=1&x=y").json
+    assert whole["total"] == 2 and len(whole["items"]) == 1
+    past = gw.get(path + "?per_page=1&page=1000000&x=y")
+    assert (past.status, past.json["items"], past.json["total"]) == (200, [], 2)
+    assert past.headers["x-total-count"] == "2"
+    assert '<%s?x=y&page=2&per_page=1>; rel="prev"' % path in past.headers["link"]
+    assert '<%s?x=y&page=2&per_page=1>; rel="last"' % path in past.headers["link"]
+    ids = [gw.get(path + "?per_page=1&page=%d" % n).json["items"][0]["id"] for n in (1, 2)]
+    assert ids[0] != ids[1]
+    if path == KEYS:
+        assert gw.get(path + "?owner=bob&page=2").json["total"] == 0
+    if path.endswith("audit"):
+        assert gw.get(path + "?actor=x&page=2").json["total"] == 1
