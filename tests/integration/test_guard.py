@@ -260,3 +260,58 @@ def test_a_page_past_the_end_knows_how_many_there_are(gw, postgres, path):
         assert gw.get(path + "?owner=bob&page=2").json["total"] == 0
     if path.endswith("audit"):
         assert gw.get(path + "?actor=x&page=2").json["total"] == 1
+
+
+# --- what was taken back --------------------------------------------------------------------------------------
+
+def all_workers(gw, headers, status, path=ME):
+    """Every one of many connections, which the workers share, is answered so."""
+    assert eventually(lambda: {gw.get(path, headers=headers).status for _ in range(20)} == {status}), \
+        {gw.get(path, headers=headers).status for _ in range(20)}
+
+
+def test_check_037_what_a_token_stood_for_is_asked_of_the_database_by_every_worker(make_gateway, postgres):
+    gw = make_gateway({"JWT_SECRET_KEY": SECRET, "API_WORKERS": "3"}, pg=postgres)
+    anna, other = add_user(gw, "anna", role="admin"), add_user(gw, "other", role="admin")
+    mine = token_of(gw, "anna")
+    all_workers(gw, mine, 200, USERS[:-1])
+    one = token_of(gw, "anna")
+    all_workers(gw, one, 200)
+    assert gw.post(REVOKE, {}, headers=one).status == 204
+    all_workers(gw, one, 401)
+    all_workers(gw, mine, 200)
+    assert gw.request("PATCH", USERS + anna["id"], {"role": "user"}).status == 200  # voids what an admin was given
+    all_workers(gw, mine, 401)
+    mine = token_of(gw, "anna")
+    all_workers(gw, mine, 403, USERS[:-1])
+    changed = {"current_password": PASSWORD, "new_password": "another password"}
+    assert gw.post(ME + "/password", changed, headers=mine).status == 204
+    all_workers(gw, mine, 401)
+    mine = bearer(login(gw, "anna", "another password").json["access_token"])
+    key = bearer(add_key(gw, mine).json["key"])
+    all_workers(gw, key, 200)
+    assert gw.request("DELETE", USERS + anna["id"]).status == 204
+    all_workers(gw, mine, 401)
+    all_workers(gw, key, 401)
+    add_user(gw, "anna")  # another one of that name
+    all_workers(gw, mine, 401)
+    assert gw.request("DELETE", USERS + other["id"]).status == 409  # the last administrator
+
+
+def test_a_lock_is_kept_over_a_restart_and_only_on_new_logins(make_gateway, postgres):
+    conf = {"gateway.yaml": {"auth.lockout_failures": 2}}
+    gw = make_gateway({"JWT_SECRET_KEY": SECRET}, pg=postgres, conf=conf)
+    anna = add_user(gw, "anna")
+    mine = token_of(gw, "anna")
+    key = bearer(add_key(gw, mine).json["key"])
+    assert [login(gw, "anna", "wrong password").status for _ in range(3)] == [401, 401, 423]
+    until = postgres.one("SELECT locked_until FROM users WHERE user_id = 'anna'")
+    assert login(gw, "anna", "wrong password").status == 423  # and is not made longer
+    assert postgres.one("SELECT locked_until FROM users WHERE user_id = 'anna'") == until
+    assert gw.get(ME, headers=mine).status == gw.get(ME, headers=key).status == 200
+    gw.stop()
+    again = make_gateway({"JWT_SECRET_KEY": SECRET}, pg=postgres, conf=conf)
+    assert login(again, "anna").status == 423
+    assert again.get(ME, headers=mine).status == 200
+    assert again.request("PATCH", USERS + anna["id"], {"password": PASSWORD}).status == 200  # by an administrator
+    assert login(again, "anna").status == 200
