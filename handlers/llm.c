@@ -1,11 +1,13 @@
 /* llm.c - see llm.h. */
 #include "handlers/llm.h"
 
+#include "gateway/core/decimal.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/metrics.h"
 #include "gateway/http/form.h"
 
 #define MAX_FALLBACKS 8u
+#define NANO 1000000000u
 
 const struct registry *llm_registry(const struct request *req)
 {
@@ -87,10 +89,14 @@ void llm_refuse(struct request *req, enum gw_err err, const struct convo_report 
 
 struct slice llm_dollars(struct arena *a, int64_t nano_usd)
 {
+    char text[DECIMAL_MAX + 10], *end;
+
     if (nano_usd < 0)
         return SLICE_NONE;
-    return arena_printf(a, "%lld.%09lld", (long long)(nano_usd / 1000000000),
-                        (long long)(nano_usd % 1000000000));
+    end = decimal_u64(text, (uint64_t)nano_usd / NANO);
+    *end++ = '.';
+    end = decimal_padded(end, (uint64_t)nano_usd % NANO, 9);
+    return arena_dup(a, slice_of(text, (size_t)(end - text)));
 }
 
 static void set_dropped(struct request *req, const struct convo_report *rep)

@@ -107,6 +107,7 @@ enum gw_err reuse_key(const struct request *req, const struct reuse_subject *s, 
     enum gw_err err;
 
     canonical_init(&c, 2 * req->body.n + 65536);
+    (void)buf_reserve(&c.text, 2 * req->body.n + 256); /* so that it seldom grows */
     c.masked = s->question;
     canonical_add(&c, s->question.n ? PARTITION_VERSION : KEY_VERSION);
     canonical_add(&c, reuse_tenant(req));

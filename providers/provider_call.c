@@ -11,11 +11,14 @@
 #include "gateway/core/log.h"
 #include "gateway/core/rng.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #define OWN_HEADERS 5u /* those of put_headers() */
 #define MAX_HEADERS                                                                                \
     (DIALECT_MAX_HEADERS + REGISTRY_MAX_HEADERS + PROVIDER_MAX_PASS_HEADERS + OWN_HEADERS)
+
+static_assert(MAX_HEADERS <= TRANSPORT_MAX_HEADERS, "the transport takes what a call can have");
 
 #define PROBE_US 60000000u /* what a probe takes at most that has no deadline */
 
@@ -295,8 +298,7 @@ static enum gw_err encode(struct provider_call *c)
     }
     if (!err)
         err = buf_err(&c->body);
-    c->url = arena_printf(c->req.arena, "%.*s%.*s", SLICE_ARG(c->model->provider->base_url),
-                          SLICE_ARG(out->path));
+    c->url = arena_join(c->req.arena, c->model->provider->base_url, out->path);
     return err || c->url.p ? err : GW_ENOMEM;
 }
 

@@ -21,6 +21,8 @@ struct transport_config {
     unsigned max_connections; /* kept open when idle */
 };
 
+#define TRANSPORT_MAX_HEADERS 40u
+
 struct transport_header {
     struct slice name, value;
 };
@@ -29,7 +31,7 @@ struct transport_request {
     const char *method;                     /* "POST", "GET" */
     struct slice url;                       /* absolute http(s) */
     const struct transport_header *headers; /* one with a control character is left out */
-    unsigned n_headers;                     /* up to 31 */
+    unsigned n_headers;                     /* up to TRANSPORT_MAX_HEADERS */
     struct slice body;                      /* borrowed until done or cancel */
     bool stream; /* asks for identity encoding and HTTP/1.1; on_data gets bytes as they come */
     bool http2;  /* HTTP/2 where offered (not with stream) */

@@ -15,15 +15,17 @@
 #include <strings.h>
 
 #define MAX_HEAD_BYTES 65536u
-#define MAX_HEADER_TEXT 65536u
+#define MAX_HEADER_BYTES 65536u
 #define STREAM_BUFFER_BYTES 4096L
 #define STREAM_BURST_BYTES (32u << 10)
 #define WHOLE_BURST_BYTES (256u << 10)
-#define MAX_IDLE_S 55L /* shorter than the usual 60 s of the other side */
+#define EXPECT_BYTES 1024u /* smaller bodies no libcurl announces with "Expect: 100-continue" */
+#define MAX_IDLE_S 55L     /* shorter than the usual 60 s of the other side */
 
 #ifndef POSTERN_VERSION
 #define POSTERN_VERSION "0"
 #endif
+#define CODING "gzip" /* what whole answers may come in */
 
 /* --- the head ------------------------------------------------------------------------------- */
 
@@ -222,12 +224,11 @@ static CURLcode set_policy(struct transfer *t, const struct transport_config *cf
         SET(CURLOPT_CAINFO, cfg->ca_file);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
     SET(CURLOPT_MAXAGE_CONN, MAX_IDLE_S);
-    SET(CURLOPT_USERAGENT, "postern/" POSTERN_VERSION);
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     if (t->kind == TRANSFER_STREAM)
         SET(CURLOPT_BUFFERSIZE, STREAM_BUFFER_BYTES);
     else
-        SET(CURLOPT_ACCEPT_ENCODING, "gzip");
+        SET(CURLOPT_ACCEPT_ENCODING, CODING);
     return rc;
 }
 
@@ -241,7 +242,7 @@ struct transfer *transfer_new(enum transfer_kind kind, const struct transport_co
         return NULL;
     t->kind = kind;
     t->connect_ms = -1;
-    buf_init(&t->header_text, MAX_HEADER_TEXT);
+    buf_init(&t->headers, MAX_HEADER_BYTES);
     t->easy = curl_easy_init();
     t->url = curl_url();
     rc = t->easy && t->url ? set_callbacks(t) : CURLE_OUT_OF_MEMORY;
@@ -260,7 +261,7 @@ void transfer_free(struct transfer *t)
         return;
     loop_timer_stop(&t->timer);
     curl_easy_cleanup(t->easy);
-    buf_deinit(&t->header_text);
+    buf_deinit(&t->headers);
     curl_url_cleanup(t->url);
     free(t->url_text);
     free(t);
@@ -299,36 +300,75 @@ static bool header_is_clean(const struct transport_header *h)
     return h->name.n > 0;
 }
 
-/* Our own list nodes over one text, instead of curl_slist_append: libcurl only reads them. "Name;"
- * is how libcurl is told to send an empty header, "Name:" removes one. */
-static bool set_headers(struct transfer *t, const struct transport_header *headers, unsigned n)
-{
-    struct buf *text = &t->header_text;
-    size_t at[TRANSFER_MAX_HEADERS];
-    unsigned used = 1;
+/* The headers as they are gathered: places in t->headers, which moves when it grows. */
+struct header_list {
+    struct buf *to;
+    size_t at[TRANSPORT_MAX_HEADERS + 3];
+    unsigned n;
+};
 
-    assert(n < TRANSFER_MAX_HEADERS);
-    buf_reset(text);
-    at[0] = 0;
-    buf_add(text, "Expect:", sizeof("Expect:"));
-    for (unsigned i = 0; i < n; i++) {
-        if (!header_is_clean(&headers[i]))
-            continue;
-        at[used++] = text->n;
-        buf_add_slice(text, headers[i].name);
-        if (headers[i].value.n)
-            buf_add(text, ": ", 2);
-        else
-            buf_add_char(text, ';');
-        buf_add_slice(text, headers[i].value);
-        buf_add_char(text, '\0');
-    }
-    if (buf_err(text))
+/* "Name;" is how libcurl is told to send an empty header. */
+static void add_header(struct header_list *l, const struct transport_header *h)
+{
+    l->at[l->n++] = l->to->n;
+    buf_add_slice(l->to, h->name);
+    if (h->value.n)
+        buf_add(l->to, ": ", 2);
+    else
+        buf_add_char(l->to, ';');
+    buf_add_slice(l->to, h->value);
+    buf_add_char(l->to, '\0');
+}
+
+static void add_constant(struct header_list *l, struct slice line)
+{
+    l->at[l->n++] = l->to->n;
+    buf_add_slice(l->to, line);
+    buf_add_char(l->to, '\0');
+}
+
+static bool is_given(const struct transport_header *headers, unsigned n, const char *name)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (slice_is_nocase(headers[i].name, name))
+            return true;
+    return false;
+}
+
+/* The list itself stands in front of the texts. */
+static struct curl_slist *link_headers(const struct header_list *l)
+{
+    struct curl_slist *nodes = (struct curl_slist *)l->to->p;
+
+    for (unsigned i = 0; i < l->n; i++)
+        nodes[i] = (struct curl_slist){l->to->p + l->at[i], i + 1 < l->n ? &nodes[i + 1] : NULL};
+    return nodes;
+}
+
+/* A list of our own, instead of curl_slist_append: libcurl only reads it. "Name:" removes a header
+ * of libcurl's own. Two are made here although libcurl has options for them: it formats those
+ * twice, character by character. */
+static bool set_headers(struct transfer *t, const struct transport_header *headers, unsigned n,
+                        size_t body_bytes)
+{
+    struct header_list l = {.to = &t->headers};
+
+    assert(n <= TRANSPORT_MAX_HEADERS);
+    buf_reset(l.to);
+    if (!buf_reserve(l.to, (n + 3) * sizeof(struct curl_slist)))
         return false;
-    for (unsigned i = 0; i < used; i++)
-        t->header_nodes[i] =
-            (struct curl_slist){text->p + at[i], i + 1 < used ? &t->header_nodes[i + 1] : NULL};
-    return curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->header_nodes) == CURLE_OK;
+    l.to->n = (n + 3) * sizeof(struct curl_slist);
+    if (body_bytes >= EXPECT_BYTES)
+        add_constant(&l, SLICE("Expect:"));
+    if (!is_given(headers, n, "User-Agent"))
+        add_constant(&l, SLICE("User-Agent: postern/" POSTERN_VERSION));
+    if (t->kind == TRANSFER_WHOLE && !is_given(headers, n, "Accept-Encoding"))
+        add_constant(&l, SLICE("Accept-Encoding: " CODING));
+    for (unsigned i = 0; i < n; i++)
+        if (header_is_clean(&headers[i]))
+            add_header(&l, &headers[i]);
+    return !buf_err(l.to) &&
+           curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, link_headers(&l)) == CURLE_OK;
 }
 
 static bool set_method(struct transfer *t, const struct transport_request *req)
@@ -379,7 +419,7 @@ bool transfer_prepare(struct transfer *t, const struct transport_request *req)
     t->max_body_bytes = req->max_body_bytes ? req->max_body_bytes : SIZE_MAX;
     t->detail[0] = '\0';
     head_reset(t);
-    return set_url(t, req->url) && set_headers(t, req->headers, req->n_headers) &&
+    return set_url(t, req->url) && set_headers(t, req->headers, req->n_headers, req->body.n) &&
            set_method(t, req) && set_limits(t, req);
 }
 

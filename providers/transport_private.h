@@ -17,7 +17,6 @@
 #include <curl/curl.h>
 
 #define TRANSFER_HEAD_TEXT 512u
-#define TRANSFER_MAX_HEADERS 32u
 
 /* Streams and whole answers differ in constant options, so they have a pool each. */
 enum transfer_kind { TRANSFER_WHOLE, TRANSFER_STREAM, TRANSFER_KINDS };
@@ -60,8 +59,7 @@ struct transfer {
     char *url_text; /* what `url` was parsed from; NULL = nothing yet */
     bool is_post, is_http2;
     long connect_ms;
-    struct buf header_text;
-    struct curl_slist header_nodes[TRANSFER_MAX_HEADERS];
+    struct buf headers; /* a list of curl_slist, then its texts */
     char detail[CURL_ERROR_SIZE];
 };
 

@@ -1,15 +1,21 @@
 /*
  * budget_redis.c - the counters all processes share, and the scripts that change them.
  *
- *     budget:{<tag>}:<scope>:<period><begin>:sum    hash: spent, held
+ *     budget:{<tag>}:<scope>:<period><begin>:sum    hash: spent, held, swept (when, ms)
  *     budget:{<tag>}:<scope>:<period><begin>:due    sorted set: hold -> when it is given back (ms)
- *     budget:{<tag>}:<scope>:<period><begin>:holds  hash: hold -> amount
+ *     budget:{<tag>}:<scope>:<period><begin>:late   sorted set: hold that was given back -> when
  *     budget:{<tag>}:<scope>:rate                   when the minute of tokens is whole again (us)
- *     budget:{<tag>}:done:<hold>                    settled, so that a second time does nothing
+ *     budget:{<tag>}:done:<hold>                    see below
  *
- * All keys of a request share the hash tag (the team's id, without a team the key's), so that a
- * cluster keeps them in one place. The period's beginning is part of the name: a new period needs
- * no job. Times inside are Redis' own. Lua's numbers are doubles; amounts stay below 2^53.
+ * A hold's name ends in its amount, "<id>:<nano-USD>". All keys of a request share the hash tag
+ * (the team's id, without a team the key's), so that a cluster keeps them in one place. The
+ * period's beginning is part of the name: a new period needs no job. Times inside are Redis' own.
+ * Lua's numbers are doubles; amounts stay below 2^53.
+ *
+ * Settling must count once although its answer may be lost and it is then sent again. A hold that
+ * Redis confirmed is in `due`, or in `late`, until it is settled: where a repetition finds it in
+ * neither, it has been. One that Redis may never have heard of leaves a mark, `done`, instead. So
+ * the ordinary call costs four commands to reserve and four to settle, and leaves nothing behind.
  */
 #include "storage/budget_private.h"
 
@@ -25,16 +31,19 @@
 #define MAX_KEYS (KEYS_PER_SCOPE * BUDGET_MAX_SCOPES + 1)
 #define MAX_ARGS 16u
 #define KEY_BYTES 192u
-#define NUMBER_BYTES 24u
+#define NUMBER_BYTES 56u /* of an argument: a number, or a hold */
 #define DAY_S 86400
 #define TOTAL_TTL_S (400 * (int64_t)DAY_S) /* of a budget that never resets and nobody uses */
-#define DONE_TTL_MS 3600000                /* an outcome may be unknown this long */
+#define UNKNOWN_MS 3600000                 /* an outcome may be unknown this long */
 
-/* KEYS: sum, due, holds, rate of each scope. ARGV: hold, its life (ms), cost, may sums be made;
- * of each scope: limit, tokens a minute, tokens of the call, life of the sums (ms), least spent.
+/* KEYS: sum, due, late, rate of each scope. ARGV: hold, its life (ms), cost, may sums be made, how
+ * long late ones are remembered (ms); of each scope: limit, tokens a minute, tokens of the call,
+ * life of the sums (ms), least spent.
  *
  * Answers {"ok", of each scope: spent, held, tokens left}, {"absent"} when a sum is not there and
  * may not be made, {"money", scope, spent, held} or {"rate", scope, tokens left, wait (us)}.
+ *
+ * What is due is given back when there would be too little money, else once a second.
  *
  * `least` is what the asking process knows to be spent: a sum that was lost (FLUSHALL) and made
  * anew from old knowledge rises with each process that knows more. */
@@ -46,42 +55,57 @@ static struct redis_script reserve_script = {
         "local now = t[1] * 1000000 + t[2]\n"
         "local now_ms = math.floor(now / 1000)\n"
         "local minute = 60000000\n"
+        "local function amount(hold) return tonumber(string.match(hold, ':(%d+)$')) or 0 end\n"
+        "local function whole(n) return string.format('%.0f', n) end\n"
+        "local function make(s)\n"
+        "  local held = 0\n"
+        "  for _, hold in ipairs(redis.call('ZRANGE', s.due, 0, -1)) do\n"
+        "    held = held + amount(hold)\n"
+        "  end\n"
+        "  redis.call('DEL', s.sum)\n"
+        "  redis.call('HSET', s.sum, 'spent', s.least, 'held', whole(held))\n"
+        "  return s.least, whole(held)\n"
+        "end\n"
+        "local function sweep(s)\n"
+        "  for _, old in ipairs(redis.call('ZRANGEBYSCORE', s.due, '-inf', now_ms, 'LIMIT', 0,\n"
+        "                                  100)) do\n"
+        "    redis.call('HINCRBY', s.sum, 'held', whole(-amount(old)))\n"
+        "    redis.call('ZREM', s.due, old)\n"
+        "    redis.call('ZADD', s.late, now_ms, old)\n"
+        "  end\n"
+        "  redis.call('ZREMRANGEBYSCORE', s.late, '-inf', now_ms - ARGV[5])\n"
+        "  redis.call('PEXPIRE', s.late, ARGV[5])\n"
+        "  redis.call('HSET', s.sum, 'swept', now_ms)\n"
+        "  redis.call('PEXPIRE', s.sum, s.ttl)\n"
+        "  s.fresh = true\n"
+        "  return redis.call('HGET', s.sum, 'held')\n"
+        "end\n"
         "local scopes = {}\n"
         "for i = 1, #KEYS / 4 do\n"
-        "  local k, a = 4 * (i - 1), 4 + 5 * (i - 1)\n"
-        "  local s = {sum = KEYS[k + 1], due = KEYS[k + 2], holds = KEYS[k + 3], rate = KEYS[k + "
+        "  local k, a = 4 * (i - 1), 5 + 5 * (i - 1)\n"
+        "  local s = {sum = KEYS[k + 1], due = KEYS[k + 2], late = KEYS[k + 3], rate = KEYS[k + "
         "4],\n"
         "    limit = tonumber(ARGV[a + 1]), tpm = tonumber(ARGV[a + 2]),\n"
         "    tokens = tonumber(ARGV[a + 3]), ttl = ARGV[a + 4], least = ARGV[a + 5]}\n"
         "  scopes[i] = s\n"
         "  if s.limit >= 0 then\n"
-        "    local spent = redis.call('HGET', s.sum, 'spent')\n"
+        "    local sum = redis.call('HMGET', s.sum, 'spent', 'held', 'swept')\n"
+        "    local spent, held, swept = sum[1], sum[2] or '0', tonumber(sum[3] or 0)\n"
         "    if not spent then\n"
         "      if not create then return {'absent'} end\n"
-        "      redis.call('DEL', s.sum)\n"
-        "      redis.call('HSET', s.sum, 'spent', s.least)\n"
-        "      for _, amount in ipairs(redis.call('HVALS', s.holds)) do\n"
-        "        redis.call('HINCRBY', s.sum, 'held', amount)\n"
-        "      end\n"
-        "      spent = s.least\n"
+        "      spent, held = make(s)\n"
         "    elseif tonumber(s.least) > tonumber(spent) then\n"
         "      redis.call('HSET', s.sum, 'spent', s.least)\n"
         "      spent = s.least\n"
         "    end\n"
-        "    local dead = redis.call('ZRANGEBYSCORE', s.due, '-inf', now_ms, 'LIMIT', 0, 100)\n"
-        "    for _, old in ipairs(dead) do\n"
-        "      local amount = redis.call('HGET', s.holds, old)\n"
-        "      if amount and amount ~= '0' then\n"
-        "        redis.call('HINCRBY', s.sum, 'held', '-' .. amount)\n"
-        "      end\n"
-        "      redis.call('HDEL', s.holds, old)\n"
-        "      redis.call('ZREM', s.due, old)\n"
+        "    if math.abs(now_ms - swept) >= 1000 or spent + held + cost > s.limit then\n"
+        "      held = sweep(s)\n"
         "    end\n"
-        "    s.spent, s.held = spent, redis.call('HGET', s.sum, 'held') or '0'\n"
+        "    s.spent, s.held = spent, held\n"
         "  end\n"
         "end\n"
         "for i, s in ipairs(scopes) do\n"
-        "  if s.limit >= 0 and tonumber(s.spent) + tonumber(s.held) + cost > s.limit then\n"
+        "  if s.limit >= 0 and s.spent + s.held + cost > s.limit then\n"
         "    return {'money', i - 1, s.spent, s.held}\n"
         "  end\n"
         "end\n"
@@ -102,14 +126,11 @@ static struct redis_script reserve_script = {
         "  local held, left = 0, 0\n"
         "  if s.limit >= 0 then\n"
         "    held = redis.call('HINCRBY', s.sum, 'held', ARGV[3])\n"
-        "    redis.call('HSET', s.holds, id, ARGV[3])\n"
         "    redis.call('ZADD', s.due, now_ms + tonumber(ARGV[2]), id)\n"
-        "    for _, key in ipairs({s.sum, s.due, s.holds}) do\n"
-        "      redis.call('PEXPIRE', key, s.ttl)\n"
-        "    end\n"
+        "    if s.fresh or s.held == '0' then redis.call('PEXPIRE', s.due, s.ttl) end\n"
         "  end\n"
         "  if s.tpm > 0 then\n"
-        "    redis.call('SET', s.rate, string.format('%.0f', s.tat), 'PX', 660000)\n"
+        "    redis.call('SET', s.rate, whole(s.tat), 'PX', 660000)\n"
         "    left = math.floor((minute - (s.tat - now)) * s.tpm / minute)\n"
         "  end\n"
         "  out[#out + 1] = s.spent or '0'\n"
@@ -119,34 +140,40 @@ static struct redis_script reserve_script = {
         "return out\n",
 };
 
-/* KEYS as above, and the mark of what is settled. ARGV: hold, cost, life of the mark (ms); of each
- * scope: tokens a minute, tokens to add (negative: to give back).
+/* KEYS as above, and the mark. ARGV: hold, cost, its amount negated, life of the mark (ms), how it
+ * is known that this is no repetition: "first", "again" (only if it is still held), "once" (by the
+ * mark); of each scope: tokens a minute, tokens to add (negative: to give back).
  *
  * Answers {"ok", of each scope: spent, -1 when its sum is not there}, or {"again"}. A sum that is
  * not there is left alone: whoever makes it takes this call from the ledger. */
 static struct redis_script settle_script = {
     .name = "budget_settle",
-    .text = "if not redis.call('SET', KEYS[#KEYS], '', 'NX', 'PX', ARGV[3]) then\n"
-            "  return {'again'}\n"
+    .text = "local id, held, known = ARGV[1], {}, ARGV[5] == 'first'\n"
+            "local n = (#KEYS - 1) / 4\n"
+            "for i = 1, n do\n"
+            "  local k = 4 * (i - 1)\n"
+            "  held[i] = redis.call('ZREM', KEYS[k + 2], id) == 1\n"
+            "  if held[i] or redis.call('ZREM', KEYS[k + 3], id) == 1 then known = true end\n"
             "end\n"
-            "local t = redis.call('TIME')\n"
-            "local now = t[1] * 1000000 + t[2]\n"
-            "local id, out = ARGV[1], {'ok'}\n"
-            "for i = 1, (#KEYS - 1) / 4 do\n"
-            "  local k, a = 4 * (i - 1), 3 + 2 * (i - 1)\n"
-            "  local sum, due, holds, rate = KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], KEYS[k + 4]\n"
+            "if ARGV[5] == 'once' then\n"
+            "  known = redis.call('SET', KEYS[#KEYS], '', 'NX', 'PX', ARGV[4])\n"
+            "end\n"
+            "if not known then return {'again'} end\n"
+            "local out, now = {'ok'}, nil\n"
+            "for i = 1, n do\n"
+            "  local k, a = 4 * (i - 1), 5 + 2 * (i - 1)\n"
+            "  local sum, rate = KEYS[k + 1], KEYS[k + 4]\n"
             "  local there = redis.call('HEXISTS', sum, 'spent') == 1\n"
-            "  local amount = redis.call('HGET', holds, id)\n"
-            "  if amount then\n"
-            "    redis.call('HDEL', holds, id)\n"
-            "    redis.call('ZREM', due, id)\n"
-            "    if there and amount ~= '0' then\n"
-            "      redis.call('HINCRBY', sum, 'held', '-' .. amount)\n"
-            "    end\n"
+            "  if there and held[i] and ARGV[3] ~= '0' then\n"
+            "    redis.call('HINCRBY', sum, 'held', ARGV[3])\n"
             "  end\n"
             "  out[#out + 1] = there and redis.call('HINCRBY', sum, 'spent', ARGV[2]) or -1\n"
             "  local tpm, tokens = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])\n"
             "  if tpm > 0 and tokens ~= 0 then\n"
+            "    if not now then\n"
+            "      local t = redis.call('TIME')\n"
+            "      now = t[1] * 1000000 + t[2]\n"
+            "    end\n"
             "    local tat = tonumber(redis.call('GET', rate) or 0) or 0\n"
             "    if not (tat > now) then tat = now end\n"
             "    tat = tat + tokens * 60000000 / tpm\n"
@@ -188,6 +215,11 @@ struct call {
     struct slice keys[MAX_KEYS], args[MAX_ARGS];
     unsigned n_keys, n_args;
 };
+
+static void call_begin(struct call *c)
+{
+    c->n_keys = c->n_args = 0; /* the rest is written before it is read */
+}
 
 static const char *uuid_of(const char *scope)
 {
@@ -237,7 +269,7 @@ static void add_scope_keys(struct call *c, const struct budget_hold *h)
     for (unsigned i = 0; i < h->n; i++) {
         add_sum_key(c, h, i, "sum");
         add_sum_key(c, h, i, "due");
-        add_sum_key(c, h, i, "holds");
+        add_sum_key(c, h, i, "late");
         add_key(c, stpcpy(put_scope(c->text[c->n_keys], h, i), "rate"));
     }
 }
@@ -252,6 +284,15 @@ static void add_number(struct call *c, int64_t v)
     char *to = c->number[c->n_args];
 
     add_text(c, slice_of(to, (size_t)(decimal_i64(to, v) - to)));
+}
+
+/* "<id>:<amount>" */
+static void add_hold(struct call *c, const struct budget_hold *h)
+{
+    char *to = c->number[c->n_args];
+    char *end = stpcpy(stpcpy(to, h->id), ":");
+
+    add_text(c, slice_of(to, (size_t)(decimal_i64(end, h->cost) - to)));
 }
 
 /* Sums outlive their period by a day, for calls that are settled late. */
@@ -289,13 +330,15 @@ static bool says(const struct redis_value *v, const char *word, unsigned n)
 struct op *budget_redis_reserve(const struct budget_hold *h, bool create, redis_done done,
                                 void *arg)
 {
-    struct call c = {0};
+    struct call c;
 
+    call_begin(&c);
     add_scope_keys(&c, h);
-    add_text(&c, slice_cstr(h->id));
+    add_hold(&c, h);
     add_number(&c, (int64_t)(h->hold_us / 1000));
     add_number(&c, h->cost);
     add_number(&c, create);
+    add_number(&c, UNKNOWN_MS);
     for (unsigned i = 0; i < h->n; i++) {
         int64_t least = budget_local_spent(h, i);
 
@@ -356,15 +399,26 @@ static int64_t token_change(const struct budget_hold *h, unsigned i)
     return h->in_redis == IN_REDIS ? h->used - budget_rate_tokens(&h->scopes[i], h->tokens) : 0;
 }
 
+/* How Redis tells a repetition from the first time. */
+static struct slice repetition(const struct budget_hold *h)
+{
+    if (h->in_redis != IN_REDIS)
+        return SLICE("once");
+    return h->sent ? SLICE("again") : SLICE("first");
+}
+
 struct op *budget_redis_settle(const struct budget_hold *h, redis_done done, void *arg)
 {
-    struct call c = {0};
+    struct call c;
 
+    call_begin(&c);
     add_scope_keys(&c, h);
     add_key(&c, stpcpy(stpcpy(put_tag(c.text[c.n_keys], h), "done:"), h->id));
-    add_text(&c, slice_cstr(h->id));
+    add_hold(&c, h);
     add_number(&c, h->spent);
-    add_number(&c, DONE_TTL_MS);
+    add_number(&c, -h->cost);
+    add_number(&c, UNKNOWN_MS);
+    add_text(&c, repetition(h));
     for (unsigned i = 0; i < h->n; i++) {
         add_number(&c, h->scopes[i].tokens_per_minute);
         add_number(&c, token_change(h, i));
@@ -389,19 +443,21 @@ static void on_renewed(enum gw_err err, const struct redis_value *v, void *arg)
 
 void budget_redis_renew(const struct budget_hold *h)
 {
-    struct call c = {0};
+    struct call c;
 
+    call_begin(&c);
     for (unsigned i = 0; i < h->n; i++)
         add_sum_key(&c, h, i, "due");
-    add_text(&c, slice_cstr(h->id));
+    add_hold(&c, h);
     add_number(&c, (int64_t)(h->hold_us / 1000));
     (void)redis_eval(&renew_script, c.keys, c.n_keys, c.args, c.n_args, on_renewed, NULL);
 }
 
 struct op *budget_redis_look(const struct budget_hold *h, redis_done done, void *arg)
 {
-    struct call c = {0};
+    struct call c;
 
+    call_begin(&c);
     for (unsigned i = 0; i < h->n; i++)
         add_sum_key(&c, h, i, "sum");
     return redis_eval(&look_script, c.keys, c.n_keys, NULL, 0, done, arg);

@@ -15,6 +15,8 @@ struct due {
     unsigned n;
     uint64_t rows;
     int64_t nano_usd;
+    uint64_t batch_rows; /* of those, in the batch that is under way */
+    int64_t batch_nano_usd;
 };
 
 static struct due *dues;
@@ -69,19 +71,37 @@ static void add(const char *kind, struct slice id, int64_t nano_usd)
     d->nano_usd += nano_usd;
 }
 
-static void take(const char *kind, struct slice id, int64_t nano_usd)
+/* Rows have left; the last one ends the entry. */
+static void lessen(struct due *d, uint64_t rows, int64_t nano_usd)
 {
-    char text[48];
-    struct slice scope = scope_of(text, kind, id);
-    struct due *d = scope.n ? find(scope) : NULL;
-
-    if (!d)
-        return;
+    d->rows -= rows < d->rows ? rows : d->rows;
     d->nano_usd -= nano_usd;
-    if (--d->rows)
+    if (d->rows)
         return;
     HASH_DEL(dues, d);
     free(d);
+}
+
+static struct due *find_id(const char *kind, struct slice id)
+{
+    char text[48];
+    struct slice scope = scope_of(text, kind, id);
+
+    return scope.n ? find(scope) : NULL;
+}
+
+static void take(struct due *d, int64_t nano_usd)
+{
+    if (d)
+        lessen(d, 1, nano_usd);
+}
+
+static void batch_add(struct due *d, int64_t nano_usd)
+{
+    if (!d)
+        return;
+    d->batch_rows++;
+    d->batch_nano_usd += nano_usd;
 }
 
 void ledger_due_add(const struct ledger_line *line)
@@ -92,8 +112,36 @@ void ledger_due_add(const struct ledger_line *line)
 
 void ledger_due_take(const struct ledger_line *line)
 {
-    take("key:", line->key, line->cost_nano_usd);
-    take("team:", line->team, line->cost_nano_usd);
+    take(find_id("key:", line->key), line->cost_nano_usd);
+    take(find_id("team:", line->team), line->cost_nano_usd);
+}
+
+void ledger_due_batch(void)
+{
+    for (struct due *d = dues; d; d = d->hh.next) {
+        d->batch_rows = 0;
+        d->batch_nano_usd = 0;
+    }
+}
+
+void ledger_due_batch_add(const struct ledger_line *line)
+{
+    batch_add(find_id("key:", line->key), line->cost_nano_usd);
+    batch_add(find_id("team:", line->team), line->cost_nano_usd);
+}
+
+void ledger_due_batch_take(void)
+{
+    struct due *d, *next;
+
+    HASH_ITER(hh, dues, d, next)
+    {
+        uint64_t rows = d->batch_rows;
+
+        d->batch_rows = 0;
+        if (rows)
+            lessen(d, rows, d->batch_nano_usd);
+    }
 }
 
 int64_t ledger_due(struct slice scope)

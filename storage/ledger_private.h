@@ -65,6 +65,10 @@ bool ledger_line_read(struct slice record, struct ledger_line *ret);
 
 void ledger_due_add(const struct ledger_line *line);
 void ledger_due_take(const struct ledger_line *line);
+/* The rows of the batch that is under way: begun anew, one more, all of them taken at once. */
+void ledger_due_batch(void);
+void ledger_due_batch_add(const struct ledger_line *line);
+void ledger_due_batch_take(void);
 int64_t ledger_due(struct slice scope);
 void ledger_due_clear(void);
 

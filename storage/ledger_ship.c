@@ -215,7 +215,7 @@ static void committed(void)
 
     if (ship.told)
         log_info(&ledger_log, "ledger_goes_on", F_INT("rows", ship.rows));
-    count_due(g, ship.from, ship.to, ledger_due_take);
+    ledger_due_batch_take();
     if (is_rejected())
         ledger_count_rejected();
     else
@@ -269,6 +269,7 @@ static void build(void)
     struct slice record;
 
     buf_reset(&ship.data);
+    ledger_due_batch();
     ship.from = ship.to = pos;
     ship.rows = 0;
     memset(ship.first_at, 0, sizeof(ship.first_at));
@@ -284,6 +285,7 @@ static void build(void)
             suspect(ship.g, true);
             break;
         }
+        ledger_due_batch_add(&line);
         add_line(&line, pos, alone);
         note_time(line.at);
     }

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FIRST_BLOCK_BYTES 8960u /* a chat, streamed or not, usually fits */
+#define FIRST_BLOCK_BYTES 14336u /* a chat with all that is done for it usually fits */
 #define KEPT_BLOCKS 64u
 #define ALIGN 16u
 
@@ -203,19 +203,34 @@ struct slice arena_dup(struct arena *a, struct slice s)
 
 struct slice arena_printf(struct arena *a, const char *fmt, ...)
 {
+    size_t room = (size_t)(a->end - a->at);
     va_list ap, again;
     int need;
     char *p;
 
     va_start(ap, fmt);
     va_copy(again, ap);
-    need = vsnprintf(NULL, 0, fmt, again);
+    need = vsnprintf(a->at, room, fmt, again); /* most texts fit in what is left of the block */
     va_end(again);
     p = need < 0 ? refuse(a) : arena_bytes(a, (size_t)need + 1);
-    if (p)
+    if (p && (size_t)need >= room)
         vsnprintf(p, (size_t)need + 1, fmt, ap);
     va_end(ap);
     return p ? slice_of(p, (size_t)need) : SLICE_NONE;
+}
+
+struct slice arena_join(struct arena *a, struct slice x, struct slice y)
+{
+    char *p = y.n < SIZE_MAX - x.n ? arena_bytes(a, x.n + y.n + 1) : refuse(a);
+
+    if (!p)
+        return SLICE_NONE;
+    if (x.n)
+        memcpy(p, x.p, x.n);
+    if (y.n)
+        memcpy(p + x.n, y.p, y.n);
+    p[x.n + y.n] = '\0';
+    return slice_of(p, x.n + y.n);
 }
 
 struct slice arena_u64(struct arena *a, uint64_t v)

@@ -35,6 +35,9 @@ struct slice arena_dup(struct arena *a, struct slice s);
 /* A terminated copy of s, or NULL. */
 char *arena_cstr(struct arena *a, struct slice s);
 
+/* x and y in one, terminated; p == NULL when out of memory. */
+struct slice arena_join(struct arena *a, struct slice x, struct slice y);
+
 /* Formatted text, terminated; p == NULL when out of memory. */
 struct slice arena_printf(struct arena *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

@@ -37,7 +37,7 @@ static size_t grown_cap(const struct buf *b, size_t need)
     return cap < b->max ? cap : b->max;
 }
 
-char *buf_reserve(struct buf *b, size_t n)
+char *buf_grow(struct buf *b, size_t n)
 {
     size_t cap;
     char *p;
@@ -61,32 +61,9 @@ char *buf_reserve(struct buf *b, size_t n)
     return b->p + b->n;
 }
 
-void buf_add(struct buf *b, const void *p, size_t n)
-{
-    char *to;
-
-    if (n == 0)
-        return;
-    to = buf_reserve(b, n);
-    if (!to)
-        return;
-    memcpy(to, p, n);
-    b->n += n;
-}
-
-void buf_add_slice(struct buf *b, struct slice s)
-{
-    buf_add(b, s.p, s.n);
-}
-
 void buf_add_cstr(struct buf *b, const char *s)
 {
     buf_add(b, s, strlen(s));
-}
-
-void buf_add_char(struct buf *b, char c)
-{
-    buf_add(b, &c, 1);
 }
 
 void buf_add_u64(struct buf *b, uint64_t v)

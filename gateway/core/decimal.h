@@ -19,6 +19,14 @@ static inline char *decimal_u64(char *to, uint64_t v)
     return (char *)mempcpy(to, text + at, sizeof(text) - at);
 }
 
+/* The same with zeros in front, `digits` characters in all; v must fit. */
+static inline char *decimal_padded(char *to, uint64_t v, unsigned digits)
+{
+    for (unsigned i = digits; i-- > 0; v /= 10)
+        to[i] = (char)('0' + v % 10);
+    return to + digits;
+}
+
 static inline char *decimal_i64(char *to, int64_t v)
 {
     if (v < 0)

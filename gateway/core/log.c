@@ -136,19 +136,33 @@ static bool ends_in(const char *key, size_t n, const char *word, size_t w)
     return n >= w && (key[n - 1] | 0x20) == word[w - 1] && strncasecmp(key + n - w, word, w) == 0;
 }
 
+static bool begins_with(const char *key, size_t n, const char *word)
+{
+    size_t w = strlen(word);
+
+    return n >= w && strncasecmp(key, word, w) == 0;
+}
+
 static bool names_a_secret(const char *key, size_t n)
 {
-    static const struct slice words[] = {
-        {"authorization", 13}, {"cookie", 6}, {"credential", 10}, {"passw", 5}, {"secret", 6}};
+    bool found = ends_in(key, n, "key", 3) || ends_in(key, n, "token", 5);
 
-    if (ends_in(key, n, "key", 3) || ends_in(key, n, "token", 5))
-        return true;
-    for (size_t w = 0; w < sizeof(words) / sizeof(words[0]); w++)
-        for (size_t i = 0; i + words[w].n <= n; i++)
-            if ((key[i] | 0x20) == words[w].p[0] &&
-                strncasecmp(key + i, words[w].p, words[w].n) == 0)
-                return true;
-    return false;
+    for (; n >= sizeof("passw") - 1 && !found; key++, n--) /* the shortest of the words */
+        switch (*key | 0x20) {
+        case 'a':
+            found = begins_with(key, n, "authorization");
+            break;
+        case 'c':
+            found = begins_with(key, n, "cookie") || begins_with(key, n, "credential");
+            break;
+        case 'p':
+            found = begins_with(key, n, "passw");
+            break;
+        case 's':
+            found = begins_with(key, n, "secret");
+            break;
+        }
+    return found;
 }
 
 /* --- writing into the line ------------------------------------------------------------------ */

@@ -45,10 +45,16 @@ static inline bool slice_is(struct slice a, const char *s)
     return slice_eq(a, slice_cstr(s));
 }
 
+/* ASCII letters compared without case. */
+static inline bool slice_eq_nocase(struct slice a, struct slice b)
+{
+    return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
+}
+
 /* Equal to a C string, ASCII letters compared without case. */
 static inline bool slice_is_nocase(struct slice a, const char *s)
 {
-    return a.n == strlen(s) && (a.n == 0 || strncasecmp(a.p, s, a.n) == 0);
+    return slice_eq_nocase(a, slice_cstr(s));
 }
 
 static inline bool slice_starts(struct slice a, const char *s)

@@ -1,11 +1,11 @@
 /* gate.c - see gate.h. */
 #include "gateway/http/gate.h"
 
+#include "gateway/core/decimal.h"
 #include "gateway/core/hex.h"
 #include "gateway/core/json.h"
 
 #include <assert.h>
-#include <stdio.h>
 
 enum { TOKEN = 1, VALUE = 2, TARGET = 4, DIGIT = 8, HOST = 16 };
 
@@ -559,19 +559,16 @@ enum gw_err gate_head_parse(struct arena *a, struct slice head, struct gate_head
 
 size_t gate_plain_head(const struct gate_head *h, char out[GATE_PLAIN_HEAD])
 {
-    const char *method = http_method_name(h->method);
-    int n;
+    char *end = stpcpy(out, http_method_name(h->method));
 
+    end = stpcpy(end, " / HTTP/1.1\r\n");
     if (h->chunked)
-        n = snprintf(out, GATE_PLAIN_HEAD, "%s / HTTP/1.1\r\nTransfer-Encoding:chunked\r\n\r\n",
-                     method);
+        end = stpcpy(end, "Transfer-Encoding:chunked\r\n");
     else if (h->has_length && h->length)
-        n = snprintf(out, GATE_PLAIN_HEAD, "%s / HTTP/1.1\r\nContent-Length:%llu\r\n\r\n", method,
-                     (unsigned long long)h->length);
-    else
-        n = snprintf(out, GATE_PLAIN_HEAD, "%s / HTTP/1.1\r\n\r\n", method);
-    assert(n > 0 && n < (int)GATE_PLAIN_HEAD);
-    return (size_t)n;
+        end = stpcpy(decimal_u64(stpcpy(end, "Content-Length:"), h->length), "\r\n");
+    end = stpcpy(end, "\r\n");
+    assert(end < out + GATE_PLAIN_HEAD);
+    return (size_t)(end - out);
 }
 
 /* --- chunked bodies ------------------------------------------------------------------------ */

@@ -193,19 +193,19 @@ static bool value_is_clean(struct slice v)
 
 bool request_set_header(struct request *req, const char *name, struct slice value)
 {
-    struct slice copy;
+    struct slice key = slice_cstr(name), copy;
     unsigned i = 0;
 
     if (!value_is_clean(value))
         return false;
-    while (i < req->n_out && !slice_is_nocase(req->out[i].name, name))
+    while (i < req->n_out && !slice_eq_nocase(req->out[i].name, key))
         i++;
     if (i == REQUEST_MAX_OUT_HEADERS)
         return false;
     copy = arena_dup(req->arena, value);
     if (!copy.p)
         return false;
-    req->out[i] = (struct http_header){slice_cstr(name), copy};
+    req->out[i] = (struct http_header){key, copy};
     if (i == req->n_out)
         req->n_out++;
     return true;

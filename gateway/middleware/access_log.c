@@ -3,12 +3,12 @@
  * ("Request completed: POST /chat status=200 duration=1.234s"), the fields carry its parts.
  */
 #include "gateway/core/conceal.h"
+#include "gateway/core/decimal.h"
 #include "gateway/core/loop.h"
 #include "gateway/http/router.h"
 #include "gateway/middleware/middleware.h"
 
-#include <stdio.h>
-
+#define TEXT_BYTES 256u
 #define LOGGED_PATH 129u
 
 static enum log_level level_of(const struct request *req)
@@ -18,20 +18,31 @@ static enum log_level level_of(const struct request *req)
     return req->route && req->route->quiet ? LVL_DEBUG : LVL_INFO;
 }
 
+/* "Request completed: POST /chat status=200 duration=1.234s" */
+static void describe(const struct request *req, uint64_t took_us, char text[TEXT_BYTES])
+{
+    char *to = stpcpy(stpcpy(text, "Request completed: "), http_method_name(req->method));
+    char path[LOGGED_PATH];
+
+    conceal_keys(req->path, path, sizeof(path));
+    to = stpcpy(stpcpy(to, " "), path);
+    to = decimal_u64(stpcpy(to, " status="), (uint64_t)req->status);
+    to = decimal_u64(stpcpy(to, " duration="), took_us / 1000000);
+    *to++ = '.';
+    strcpy(decimal_padded(to, took_us / 1000 % 1000, 3), "s");
+}
+
 void access_log_hook(struct request *req)
 {
     uint64_t took = loop_clock_us() - req->started_us;
     enum log_level level = level_of(req);
     struct log_field f[16];
-    char text[256], path[LOGGED_PATH];
+    char text[TEXT_BYTES];
     unsigned i, n = 0;
 
     if (!log_enabled(level, &req->log))
         return;
-    conceal_keys(req->path, path, sizeof(path));
-    snprintf(text, sizeof(text), "Request completed: %s %s status=%d duration=%u.%03us",
-             http_method_name(req->method), path, req->status, (unsigned)(took / 1000000),
-             (unsigned)(took / 1000 % 1000));
+    describe(req, took, text);
     f[n++] = F_CSTR("method", http_method_name(req->method));
     f[n++] = F_CSTR("endpoint", req->route ? req->route->path : "unmatched");
     f[n++] = F_INT("status", req->status);

@@ -34,7 +34,7 @@ static enum gw_err common_headers(struct arena *a, const struct registry_model *
 
     out->n_headers = 0;
     if (m->provider->api_key.n) {
-        bearer = arena_printf(a, "Bearer %.*s", SLICE_ARG(m->provider->api_key));
+        bearer = arena_join(a, SLICE("Bearer "), m->provider->api_key);
         if (!bearer.p)
             return GW_ENOMEM;
         header(out, SLICE("Authorization"), bearer);

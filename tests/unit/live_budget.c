@@ -138,6 +138,22 @@ static void test_two_keys_share_their_team(void **state)
     budget_settle(b.hold, 0, 0);
 }
 
+/* As it is sent again when the answer of the first time was lost. */
+static void settle_again(struct budget_hold *h)
+{
+    h->sent = true;
+    said.done = false;
+    assert_non_null(budget_redis_settle(h, on_said, NULL));
+    turn_until(said.done);
+    assert_int_equal(said.err, GW_OK);
+}
+
+static void assert_spent(const struct budget_scope *s, int64_t spent, int64_t held)
+{
+    assert_int_equal(look(s, 1).s[0].spent_nano_usd, spent);
+    assert_int_equal(look(s, 1).s[0].held_nano_usd, held);
+}
+
 static void test_settling_twice_counts_once(void **state)
 {
     struct budget_scope s = scope("key", "twice", 1000);
@@ -150,12 +166,85 @@ static void test_settling_twice_counts_once(void **state)
     again.spent = 70;
     budget_settle(a.hold, 70, 0);
     flush();
+    settle_again(&again);
+    assert_spent(&s, 70, 0);
+}
+
+static void test_a_repetition_counts_when_the_first_time_was_lost(void **state)
+{
+    struct budget_scope s = scope("key", "lost", 1000);
+    struct answer a = reserve(&s, 1, 100, 0);
+
+    assert_int_equal(a.err, GW_OK);
+    a.hold->spent = 70;
+    settle_again(a.hold);
+    assert_spent(&s, 70, 0);
+    settle_again(a.hold);
+    assert_spent(&s, 70, 0);
+    budget_settle(a.hold, 70, 0); /* its owner's call: a repetition, too */
+    flush();
+    assert_spent(&s, 70, 0);
+}
+
+static void test_a_repetition_of_what_was_given_back_counts_once(void **state)
+{
+    struct budget_scope s = scope("key", "late", 100);
+    struct budget_hold *h = budget_hold_new(&s, 1);
+    struct answer a;
+
+    h->cost = 100;
+    h->hold_us = 20000;
     said.done = false;
-    assert_non_null(budget_redis_settle(&again, on_said, NULL));
+    assert_non_null(budget_redis_reserve(h, true, on_said, NULL));
     turn_until(said.done);
-    assert_int_equal(said.err, GW_OK);
-    assert_int_equal(look(&s, 1).s[0].spent_nano_usd, 70);
-    assert_int_equal(look(&s, 1).s[0].held_nano_usd, 0);
+    do
+        a = reserve(&s, 1, 100, 0);
+    while (a.err == GW_EBUDGET);
+    assert_int_equal(a.err, GW_OK);
+    h->in_redis = IN_REDIS;
+    h->spent = 40;
+    settle_again(h); /* the first time never arrived */
+    assert_spent(&s, 40, 100);
+    settle_again(h);
+    assert_spent(&s, 40, 100);
+    budget_settle(a.hold, 10, 0);
+    flush();
+    assert_spent(&s, 50, 0);
+    free(h);
+}
+
+static void test_what_redis_never_heard_of_counts_once(void **state)
+{
+    struct budget_scope s = scope("key", "unheard", 1000);
+    struct budget_hold *h = budget_hold_new(&s, 1);
+    struct answer a = reserve(&s, 1, 10, 0);
+
+    assert_int_equal(a.err, GW_OK); /* so that there is a sum */
+    budget_settle(a.hold, 10, 0);
+    flush();
+    h->in_redis = NOT_IN_REDIS;
+    h->spent = 30;
+    settle_again(h);
+    settle_again(h);
+    assert_spent(&s, 40, 0);
+    free(h);
+}
+
+/* A sum that is lost while its reservations are not: they count as held from the beginning. */
+static void test_a_sum_that_is_made_anew_knows_what_is_held(void **state)
+{
+    struct budget_scope s = scope("key", "anew", 1000);
+    struct answer a = reserve(&s, 1, 300, 0), b = reserve(&s, 1, 200, 0);
+
+    assert_int_equal(a.err, GW_OK);
+    assert_int_equal(b.err, GW_OK);
+    redis("EVAL", "return redis.call('DEL', redis.call('KEYS', '*key:anew:*:sum')[1])", "0", NULL);
+    assert_int_equal(said.number, 1);
+    assert_int_equal(reserve(&s, 1, 501, 0).err, GW_EBUDGET);
+    budget_settle(a.hold, 300, 0);
+    budget_settle(b.hold, 0, 0);
+    flush();
+    assert_spent(&s, 300, 0);
 }
 
 static void test_what_is_settled_above_the_reservation_counts_in_full(void **state)
@@ -410,6 +499,10 @@ int main(void)
         cmocka_unit_test(test_a_thousand_at_once_get_what_ten_may_have),
         cmocka_unit_test(test_two_keys_share_their_team),
         cmocka_unit_test(test_settling_twice_counts_once),
+        cmocka_unit_test(test_a_repetition_counts_when_the_first_time_was_lost),
+        cmocka_unit_test(test_a_repetition_of_what_was_given_back_counts_once),
+        cmocka_unit_test(test_what_redis_never_heard_of_counts_once),
+        cmocka_unit_test(test_a_sum_that_is_made_anew_knows_what_is_held),
         cmocka_unit_test(test_what_is_settled_above_the_reservation_counts_in_full),
         cmocka_unit_test(test_holds_of_the_dead_expire),
         cmocka_unit_test(test_a_renewed_hold_stays),

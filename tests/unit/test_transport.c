@@ -139,14 +139,49 @@ static void test_requests_say_no_more_than_they_are_told(void **state)
     req.n_headers = 6;
     req.stream = true;
     snprintf(wanted, sizeof(wanted),
-             "POST /echo HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUser-Agent: postern/" POSTERN_VERSION
-             "\r\nAccept: */*\r\nContent-Type: application/json\r\nx-empty:\r\n"
+             "POST /echo HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nAccept: */*\r\n"
+             "User-Agent: postern/" POSTERN_VERSION
+             "\r\nContent-Type: application/json\r\nx-empty:\r\n"
              "Authorization: Bearer k\r\nContent-Length: 2\r\n\r\n",
              port);
     assert_body(fetch_with(&req), wanted);
     req.stream = false;
     fetch_with(&req);
     assert_non_null(strstr(request_head, "Accept-Encoding: gzip\r\n"));
+}
+
+static void test_a_caller_may_name_itself(void **state)
+{
+    struct transport_header headers[] = {{SLICE("user-agent"), SLICE("another")},
+                                         {SLICE("accept-encoding"), SLICE("identity")}};
+    struct transport_request req = request_to("echo");
+
+    req.headers = headers;
+    req.n_headers = 2;
+    fetch_with(&req);
+    assert_non_null(strstr(request_head, "user-agent: another\r\n"));
+    assert_non_null(strstr(request_head, "accept-encoding: identity\r\n"));
+    assert_null(strcasestr(request_head, "postern"));
+    assert_null(strcasestr(request_head, "gzip"));
+}
+
+static void test_as_many_headers_as_there_may_be(void **state)
+{
+    struct transport_header headers[TRANSPORT_MAX_HEADERS];
+    char name[TRANSPORT_MAX_HEADERS][16], line[32];
+    struct transport_request req = request_to("echo");
+
+    for (unsigned i = 0; i < TRANSPORT_MAX_HEADERS; i++) {
+        snprintf(name[i], sizeof(name[i]), "x-number-%u", i);
+        headers[i] = (struct transport_header){slice_cstr(name[i]), SLICE("v")};
+    }
+    req.headers = headers;
+    req.n_headers = TRANSPORT_MAX_HEADERS;
+    fetch_with(&req);
+    for (unsigned i = 0; i < TRANSPORT_MAX_HEADERS; i++) {
+        snprintf(line, sizeof(line), "x-number-%u: v\r\n", i);
+        assert_non_null(strstr(request_head, line));
+    }
 }
 
 static void test_kept_handles_forget_the_call_before(void **state)
@@ -445,6 +480,8 @@ int main(void)
         TEST(test_bytes_after_the_answer_are_not_the_next_one),
         TEST(test_many_calls_at_once_each_get_their_own_answer),
         TEST(test_requests_say_no_more_than_they_are_told),
+        TEST(test_a_caller_may_name_itself),
+        TEST(test_as_many_headers_as_there_may_be),
         TEST(test_kept_handles_forget_the_call_before),
         TEST(test_a_large_body_is_sent_without_waiting_for_100_continue),
         TEST(test_proxies_of_the_environment_are_not_used),
