@@ -426,7 +426,7 @@ static void test_spending_of_an_outage_is_told_once(void **state)
 
     budget_settle(a.hold, 1000, 0);
     flush();
-    redis("CLIENT", "PAUSE", "400", NULL);
+    redis("CLIENT", "PAUSE", "1000", NULL);
     a = reserve(s, 2, 100, 0); /* nobody knows whether Redis has heard of this one */
     assert_int_equal(a.err, GW_OK);
     assert_false(redis_up());
@@ -456,7 +456,7 @@ static void test_keys_with_budgets_are_refused_in_an_outage_when_conf_says_so(vo
 
     budget_settle(a.hold, 1000, 0);
     c->budget_on_outage = SLICE("refuse");
-    redis("CLIENT", "PAUSE", "200", NULL);
+    redis("CLIENT", "PAUSE", "1000", NULL);
     assert_int_equal(reserve(&s, 1, 100, 0).err, GW_EUNAVAIL);
     assert_int_equal(reserve(&s, 1, 100, 0).err, GW_EUNAVAIL);
     turn_until(redis_up());
@@ -475,6 +475,8 @@ static int enter(void **state)
 
     conf_publish(conf_load(&src, &ps));
     problems_deinit(&ps);
+    if (conf_current()) /* under a sanitizer, on a busy machine, 50 ms are no sign of trouble */
+        ((struct conf *)conf_current())->redis_timeout_ms = 400;
     if (!conf_current() || metrics_init(1) || loop_init() || offload_init(1, 16) ||
         redis_init(conf_current()) || budget_init())
         return -1;
