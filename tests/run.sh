@@ -15,7 +15,9 @@ OUT=$PWD/tests/out
 SAN=$OUT/sanitizer
 PYTHON=/usr/bin/python3
 PACKAGES=("${BUILD_PACKAGES[@]}" "${SERVER_PACKAGES[@]}" pgbouncer libcmocka-dev clang clang-format
-    clang-format-14 libclang-rt-14-dev faketime python3 python3-pytest nginx-light prometheus openssl curl shellcheck procps ca-certificates)
+    clang-format-14 libclang-rt-14-dev faketime python3 python3-pytest python3-pytest-xdist nginx-light prometheus
+    openssl curl shellcheck procps ca-certificates)
+WORKERS=3 # of the integration suite, whose tests mostly wait
 passed=0 failed=0
 
 say() {
@@ -63,10 +65,12 @@ wants() {
     return 1
 }
 
+# run_pytest NAME DIRECTORY SECONDS [ARGUMENT...]
 run_pytest() {
-    local name=$1 dir=$2 status=0
-    timeout -k 10 "${3:-600}" "$PYTHON" -m pytest -q -p no:cacheprovider -o junit_family=xunit2 \
-        -o faulthandler_timeout=120 --junitxml="$OUT/$name.xml" "$dir" >"$OUT/$name.log" 2>&1 ||
+    local name=$1 dir=$2 cap=$3 status=0
+    shift 3
+    timeout -k 10 "$cap" "$PYTHON" -m pytest -q -p no:cacheprovider -o junit_family=xunit2 \
+        -o faulthandler_timeout=120 --junitxml="$OUT/$name.xml" "$@" "$dir" >"$OUT/$name.log" 2>&1 ||
         status=$?
     [ "$status" = 0 ] || tail -n 15 "$OUT/$name.log"
     count_with_status "$status" "$name" pytest "$OUT/$name.xml"
@@ -102,7 +106,7 @@ suite_fuzz() {
 }
 
 suite_integration() {
-    run_pytest integration tests/integration 1400
+    run_pytest integration tests/integration 1400 -n "$WORKERS" --dist loadfile
 }
 
 # The vendors' npm packages: the SDK suite runs them, and the stand-in's strictness is checked against

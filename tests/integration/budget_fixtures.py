@@ -12,6 +12,7 @@ import time
 import pytest
 
 import meter as metering
+from redisd import PATIENT
 
 USD = 10 ** 9
 FAST = {"gateway.yaml": {"ledger.flush_ms": 20}}
@@ -84,7 +85,7 @@ def meter():
 def make(make_gateway, meter, postgres, redis):
     """Gateways on the meter, the database and Redis."""
     def start(**kw):
-        conf = {**FAST, **kw.pop("conf", {})}
+        conf = {"storage_config.yaml": PATIENT, **FAST, **kw.pop("conf", {})}
         env = {**meter.env(), **kw.pop("env", {})}
         return make_gateway(env=env, models=metering.MODELS, with_standin=False, pg=kw.pop("pg", postgres),
                             redis=kw.pop("redis", redis), conf=conf, **kw)

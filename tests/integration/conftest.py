@@ -1,7 +1,10 @@
 """Fixtures: the stand-in provider, Postgres, Redis and the gateway, as real processes on private ports.
 
 `postgres` and `redis` belong to all tests: look and write, but break only what `make_postgres` and
-`make_redis` start."""
+`make_redis` start.
+
+tests/run.sh has several workers (pytest-xdist), each with servers of its own and one file at a time
+(`--dist loadfile`): what is of a file is never used by two."""
 import os
 import sys
 
@@ -10,9 +13,18 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 
 from gateway import Gateway  # noqa: E402
-from postgres import Postgres  # noqa: E402
+from postgres import MIGRATED, Postgres  # noqa: E402
 from redisd import Redis  # noqa: E402
 from standin.client import Standin  # noqa: E402
+
+# Files that take longest, longest first: begun last, one would keep a single worker busy at the end.
+LONG = ["quickstart", "redis_faults", "pg_pool", "pg_faults", "migrate", "provider_faults", "identity", "ledger",
+        "http_limits", "accounts", "circuit_probes", "generate", "cache", "idempotency", "budgets"]
+
+
+def pytest_collection_modifyitems(items):
+    order = {"test_%s" % name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +58,8 @@ def gateway(shared_gateway, standin):
 
 @pytest.fixture(scope="session")
 def postgres_server():
-    """The server of all tests, with a database `migrated` to copy from."""
+    """The server of all tests."""
     with Postgres() as server:
-        server.create_database(name="migrated").migrate()
         server.current = None
         yield server
 
@@ -59,7 +70,7 @@ def postgres(postgres_server):
     gateways have ended."""
     if postgres_server.current:
         postgres_server.current.drop()
-    postgres_server.current = postgres_server.create_database(template="migrated")
+    postgres_server.current = postgres_server.create_database(template=MIGRATED)
     return postgres_server.current
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 from front import wait_until
 from gateway import AUTH
-from rawhttp import Raw, post_json
+from rawhttp import Raw, head, post_json
 from test_accounts import PASSWORD, SECRET, add_key, add_user, bearer, login, settled, slug, token_of
 
 ME, USERS, KEYS, TEAMS = "/api/v1/users/me", "/api/v1/users/", "/api/v1/auth/api-keys", "/api/v1/admin/teams"
@@ -83,26 +83,25 @@ def test_a_user_with_documents_is_not_removed(gw, postgres):
     assert gw.get(USERS + anna).status == 200
 
 
-def leave_a_user_waiting(gw, postgres, seconds):
-    """Locks the table of users for so long, and has a client leave that was adding anna to it."""
-    lock = threading.Thread(target=postgres.psql, args=(
-        "BEGIN; LOCK TABLE users IN EXCLUSIVE MODE; SELECT pg_sleep(%s); COMMIT" % seconds,))
-    lock.start()
-    wait_until(lambda: postgres.psql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND "
-                                     "datname = current_database()"), "the table to be locked")
+def leave_waiting(gw, postgres, request, statement):
+    """Has a client send the request, and leave while its statement waits for a lock."""
     client = Raw(gw.port)
-    client.send(post_json("/api/v1/users", {"user_id": "anna", "password": PASSWORD},
-                          "Authorization: " + AUTH["Authorization"]))
+    client.send(request)
     wait_until(lambda: postgres.psql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "
-                                     "query LIKE 'INSERT INTO users%'"), "the user to wait for the table")
+                                     "query LIKE '%s'" % statement), "the statement to wait for the table")
     client.close()
     wait_until(lambda: any(line.get("status") == 499 for line in gw.log_lines()), "the client to be missed")
-    return lock
+
+
+def leave_a_user_waiting(gw, postgres):
+    """A client has left that was adding anna to the table of users."""
+    leave_waiting(gw, postgres, post_json("/api/v1/users", {"user_id": "anna", "password": PASSWORD},
+                                          "Authorization: " + AUTH["Authorization"]), "INSERT INTO users%")
 
 
 def test_what_was_done_for_a_client_that_left_is_on_record(gw, postgres):
-    lock = leave_a_user_waiting(gw, postgres, 1.5)
-    lock.join()
+    with postgres.session("BEGIN; LOCK TABLE users IN EXCLUSIVE MODE"):
+        leave_a_user_waiting(gw, postgres)
     wait_until(lambda: postgres.psql("SELECT 1 FROM audit_log WHERE action = 'user.create' AND target = 'anna' "
                                      "AND outcome = 'ok'"), "the record")
     assert login(gw, "anna").status == 200
@@ -111,23 +110,14 @@ def test_what_was_done_for_a_client_that_left_is_on_record(gw, postgres):
 
 def test_what_is_asked_by_a_client_that_left_is_given_up(gw, postgres):
     add_user(gw, "anna")
-    lock = threading.Thread(target=postgres.psql, args=(
-        "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1); COMMIT",))
-    lock.start()
-    wait_until(lambda: postgres.psql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND "
-                                     "datname = current_database()"), "the table to be locked")
-    client = Raw(gw.port)
-    client.send(b"GET /api/v1/users HTTP/1.1\r\nHost: a\r\nAuthorization: %s\r\n\r\n" % AUTH["Authorization"].encode())
-    wait_until(lambda: postgres.psql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "
-                                     "query LIKE '%FROM users u ORDER BY%'"), "the list to wait for the table")
-    client.close()
-    wait_until(lambda: any(line.get("status") == 499 for line in gw.log_lines()), "the client to be missed")
-    lock.join()
+    with postgres.session("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE"):
+        leave_waiting(gw, postgres, head("GET", "/api/v1/users", "Authorization: " + AUTH["Authorization"]),
+                      "%FROM users u ORDER BY%")
     assert gw.get("/api/v1/users").json["total"] == 1
     gw.alive()
 
 
 def test_a_gateway_that_ends_leaves_nothing_of_such_a_change(gw, postgres):
-    lock = leave_a_user_waiting(gw, postgres, 3)
-    gw.stop()  # what it leaks, the fixture tells
-    lock.join()
+    with postgres.session("BEGIN; LOCK TABLE users IN EXCLUSIVE MODE"):
+        leave_a_user_waiting(gw, postgres)
+        gw.stop()  # what it leaks, the fixture tells

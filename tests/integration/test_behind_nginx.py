@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from front import wait_until
 from gateway import AUTH
 from test_nginx import Site
 
@@ -78,7 +79,7 @@ def test_check_096_a_drain_loses_no_request_through_nginx(pair):
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for t in threads:
         t.start()
-    time.sleep(1)
+    wait_until(lambda: len(results) > 10, "the first answers")
     begun = len(results)
     gw.process.terminate()
     assert gw.process.wait(30) == 0

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from gateway import AUTH, MASTER_KEY
+from redisd import PATIENT
 
-ALL = {"cache.yaml": {"response.mode": "all"}}
+ALL = {"cache.yaml": {"response.mode": "all"}, "storage_config.yaml": PATIENT}
 
 
 def ask(gw, text="hello", headers=None, path="/v1/chat/completions", **more):
@@ -178,9 +179,10 @@ def test_followers_share_the_leaders_failure(keeping, standin):
     assert ask(keeping, "bad").status == 200
 
 
-def test_followers_are_told_when_to_come_again_as_their_leader_is(keeping, standin):
+def test_followers_are_told_when_to_come_again_as_their_leader_is(make_gateway, standin):
+    gw = make_gateway(conf={**ALL, "gateway.yaml": {"retry.attempts": 1}})
     standin.control({"status": 429, "retry_after": 7, "delay_ms": 700}, repeat=-1)
-    answers = together(5, lambda i: ask(keeping, "later"))
+    answers = together(5, lambda i: ask(gw, "later"))
     assert {a.status for a in answers} == {429} and len({a.body for a in answers}) == 1
     assert {(a.headers["retry-after"], a.headers["x-postern-error-source"]) for a in answers} == {("7", "provider")}
 

@@ -251,10 +251,10 @@ def test_check_059_a_line_of_a_mebibyte_passes_or_ends_honestly(gateway, model, 
 @pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "google/gemini-2.5-flash"])
 def test_check_060_heartbeats_keep_a_silent_stream_alive(make_gateway, standin, model):
     gw = make_gateway(conf={"gateway.yaml": {"streams.heartbeat_s": 1, "streams.gap_s": 20}})
-    a = ask(gw, model + "~gap_ms=2500,chunks=3", "slow", STREAM)
+    a = ask(gw, model + "~gap_ms=4500,gap_at=3,chunks=5", "slow", STREAM)
     assert a.text.count(": keep-alive") >= 3
     assert reasons(frames(a)) == ["STOP"]
-    a = ask(gw, model + "~gap_ms=2500,chunks=3", "slow", "streamGenerateContent")
+    a = ask(gw, model + "~gap_ms=2500,gap_at=3,chunks=5", "slow", "streamGenerateContent")
     assert reasons(a.json) == ["STOP"]
     assert "\n\n" in a.text  # white space between the elements
 

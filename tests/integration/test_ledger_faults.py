@@ -49,6 +49,7 @@ def test_check_092_a_directory_cleared_under_it_costs_no_row_even_by_a_kill(make
     gw, ids = spooled(make_gateway, pg)
     shutil.rmtree(spool(gw))
     patient(lambda: os.path.isdir(spool(gw)) and len(spool_files(gw)) >= 2, lambda: gw.log()[-2000:])
+    gw.alive()  # its log is written up to here
     assert len(events(gw, "ledger_files_removed")) == 1
     ids += [call(gw) for _ in range(5)]
     gw.kill()
@@ -95,6 +96,7 @@ def test_a_damaged_file_of_the_dead_gives_all_rows_that_can_be_read(make_gateway
     left = ids[:12] + (ids[13:] if harm == "flip" else [])
     assert_exactly_once(pg, left, gw)
     assert set(in_table(pg)) == set(left)
+    gw.alive()  # its log is written up to here
     assert len(events(gw, "ledger_rows_damaged")) == 1
     assert gw.stop() == 0 and files(gw) == []
 

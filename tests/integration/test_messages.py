@@ -330,7 +330,7 @@ def test_check_059_a_stream_that_goes_wrong_ends_in_an_error_event(gateway, mode
 @pytest.mark.parametrize("model", ["openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"])
 def test_check_060_a_silent_stream_is_kept_alive_with_comments(make_gateway, standin, model):
     gateway = make_gateway(conf={"gateway.yaml": {"streams.heartbeat_s": 1, "streams.gap_s": 20}})
-    a = ask(gateway, model + "~gap_ms=2500,chunks=2", stream=True)
+    a = ask(gateway, model + "~gap_ms=3500,gap_at=5,chunks=5", stream=True)
     assert a.status == 200
     assert a.text.count(": keep-alive") >= 2
     check_order(events_of(a))

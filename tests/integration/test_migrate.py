@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from gateway import ROOT, binary, free_port
+from gateway import ROOT, binary
 from pgbouncer import PgBouncer
+from ports import free_port
 from postgres import PASSWORD, programs
 
 STEPS = sorted(os.path.basename(p)[:-len(".up.sql")]
@@ -68,31 +69,10 @@ def wait_for_lock(db, n=1):
         time.sleep(0.02)
 
 
-class Session:
-    """A psql that stays, for holding locks."""
-
-    def __init__(self, db):
-        self.psql = subprocess.Popen(
-            [os.path.join(programs(), "psql"), "-XqAt", "-h", db.server.dir, "-p", str(db.port), "-U",
-             "postgres", "-d", db.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def do(self, sql):
-        self.psql.stdin.write(sql + ";\n\\echo done\n")
-        self.psql.stdin.flush()
-        while self.psql.stdout.readline() not in ("done\n", ""):
-            pass
-
-    def end(self):
-        self.psql.stdin.close()
-        self.psql.wait(20)
-        self.psql.stdout.close()
-
-
 @pytest.fixture
 def session(db):
-    s = Session(db)
-    yield s
-    s.end()
+    with db.session(user="postgres") as s:
+        yield s
 
 
 # --- the way up and down --------------------------------------------------------------------------
@@ -268,7 +248,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(db, session):
 def test_a_server_killed_in_the_middle_is_an_error(make_postgres):
     pg = make_postgres()
     assert migrate(pg.url, "up", "--to", "10")[0] == 0
-    holder = Session(pg.database)
+    holder = pg.session(user="postgres")
     holder.do("BEGIN; LOCK TABLE documents IN ROW EXCLUSIVE MODE")
     stuck = begin(pg.url, "up")
     wait_for_lock(pg.database)
@@ -392,6 +372,7 @@ def test_a_gateway_on_an_older_schema_says_so_until_it_is_migrated(db, make_gate
     assert gw.get("/api/v1/health/ready").status == 200
     assert migrate(db.url, "up")[0] == 0
     assert wait_health(gw, "healthy", "current")["checks"]["postgres"] == "healthy"
+    gw.alive()  # its log is written up to here
     (behind,), (current,) = events(gw, "schema_behind"), events(gw, "schema_current")
     assert (behind["level"], behind["database"], behind["program"]) == ("warn", there, HEAD)
     assert (current["database"], current["program"]) == (HEAD, HEAD)

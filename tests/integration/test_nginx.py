@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from ports import free_port
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SITE = os.path.join(ROOT, "deploy", "nginx")
@@ -33,12 +34,6 @@ http {
     include postern.conf;
 }
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def read(*parts):

@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 from front import sanitized, wait_until
-from postgres import programs
+from load import Load
 from test_identity import add_key, add_user, bearer
 from test_pg_pool import is_up, ready, wait_for
 
@@ -71,54 +71,9 @@ def backends(pg):
                         "AND usename = 'assistant'")[0][0])
 
 
-class Load:
-    """Threads that call `ask` over and over, keeping what it gave."""
-
-    def __init__(self, ask, threads=4):
-        self.ask, self.stopping, self.seen = ask, threading.Event(), []
-        self.threads = [threading.Thread(target=self.run) for _ in range(threads)]
-
-    def run(self):
-        while not self.stopping.is_set():
-            try:
-                self.seen.append(self.ask())
-            except Exception as e:  # the assertion on `seen` tells of it
-                self.seen.append(e)
-
-    def more(self, n):
-        target = len(self.seen) + n
-        wait_until(lambda: len(self.seen) >= target, "%d answers" % n)
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for t in self.threads:
-            t.join()
-
-
-@contextlib.contextmanager
-def session(pg, sql="", user="assistant"):
-    """A session of psql that has run the SQL, and stays."""
-    command = [programs() + "/psql", "-XqAt", "-f", "-", *pg.database.where(user)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          env=pg.environment()) as psql:
-        psql.stdin.write(sql + "SELECT 'done';\n")
-        psql.stdin.flush()
-        assert psql.stdout.readline().strip() == "done"
-        try:
-            yield
-        finally:
-            psql.stdin.close()  # its transaction ends with it
-            psql.wait(10)
-
-
 def locked(pg, table):
     """Holds a table against everybody."""
-    return session(pg, "BEGIN; LOCK TABLE %s IN ACCESS EXCLUSIVE MODE;" % table, "postgres")
+    return pg.session("BEGIN; LOCK TABLE %s IN ACCESS EXCLUSIVE MODE" % table, "postgres")
 
 
 def long_turns(gw, bound=0.25):
@@ -179,7 +134,7 @@ def test_check_084_a_restart_under_load_fails_no_chat(make_postgres, make_gatewa
     known = bearer(add_key(pg, add_user(pg)))
     assert gw.chat(headers=known).status == 200
     with Load(lambda: gw.chat(headers=known).status) as chats, \
-            Load(lambda: look_up(gw).status, threads=2) as keys:
+            Load(lambda: look_up(gw).status, 2) as keys:
         chats.more(10)
         pg.restart()
         chats.more(10)
@@ -209,7 +164,7 @@ def test_check_085_with_all_connections_taken_few_wait_and_none_for_long(make_po
     wait_for(gw, is_up)
     deepest = 0
     with locked(pg, "api_keys"):
-        with Load(lambda: look_up(gw), threads=16) as load:
+        with Load(lambda: look_up(gw), 16) as load:
             end = time.monotonic() + 2.5
             while time.monotonic() < end or len(load.seen) < 40:
                 deepest = max(deepest, gw.metrics()["database_waiting"])
@@ -259,7 +214,7 @@ def test_check_087_a_frozen_server_is_noticed_and_its_late_answers_are_nobodys(
             name = names[next(turn) % len(names)]
         return name, gw.get("%s/%s" % (USERS, ids[name]))
 
-    with Load(ask, threads=6) as load:
+    with Load(ask, 6) as load:
         load.more(24)
         pg.freeze()
         try:
@@ -296,7 +251,7 @@ def test_check_088_no_connection_left_is_told_and_tried_again_slowly(make_postgr
     refusals = lambda: pg.log().count("remaining connection slots are reserved")
     with contextlib.ExitStack() as sessions:
         for _ in range(7):
-            sessions.enter_context(session(pg))
+            sessions.enter_context(pg.session())
         gw = make_gateway(env=ENV, pg=pg)
         told(gw, "max_connections")
         assert_all_unavailable(gw)

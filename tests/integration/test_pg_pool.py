@@ -147,7 +147,7 @@ def test_check_088_too_many_connections_serve_with_those_there_are(make_postgres
     gw = make_gateway(pg=pg)
     wait_for(gw, is_up)
     wait_connections(gw, 2)
-    assert "max_connections" in events(gw, "postgres_unavailable")[0]["reason"]
+    assert "max_connections" in wait_event(gw, "postgres_unavailable")[0]["reason"]
     pg.admin("ALTER ROLE assistant CONNECTION LIMIT -1")
     wait_connections(gw, 5)
     gw.alive()
@@ -157,7 +157,7 @@ def test_a_gateway_works_through_pgbouncer(make_postgres, make_gateway):
     with PgBouncer(make_postgres().migrate()) as bouncer:
         gw = make_gateway(pg=bouncer)
         wait_for(gw, is_up)
-        assert len(events(gw, "postgres_without_options")) == 1
+        assert len(wait_event(gw, "postgres_without_options")) == 1
         assert not events(gw, "postgres_unavailable")
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from front import wait_until
 from gateway import AUTH, MASTER_KEY
 
 
@@ -37,7 +38,12 @@ def test_check_095_storms_of_signals_have_no_effect(make_gateway):
     gw.alive()
 
 
-def test_check_096_sigterm_lets_streams_finish_and_exits_0(make_gateway):
+def drain(gw):
+    gw.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: "draining" in gw.log(), "it to drain")
+
+
+def test_check_096_sigterm_lets_streams_finish_and_exits_0(make_gateway, standin):
     gw = make_gateway()
     results = []
 
@@ -47,12 +53,11 @@ def test_check_096_sigterm_lets_streams_finish_and_exits_0(make_gateway):
     threads = [threading.Thread(target=stream) for _ in range(10)]
     for t in threads:
         t.start()
-    time.sleep(0.7)
+    standin.wait_for(lambda calls: len(calls) == 10)
     keep = gw.connect()
     keep.sendall(b"GET /api/v1/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"200" in keep.recv(4096)
-    gw.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    drain(gw)
     keep.sendall(b"GET /api/v1/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = keep.recv(4096)
     assert b" 503 " in answer and b"draining" in answer and b"Connection: close" in answer
@@ -65,15 +70,14 @@ def test_check_096_sigterm_lets_streams_finish_and_exits_0(make_gateway):
     assert gw.process.wait(20) == 0
 
 
-def test_check_096_a_second_sigterm_ends_it_at_once(make_gateway):
+def test_check_096_a_second_sigterm_ends_it_at_once(make_gateway, standin):
     gw = make_gateway()
     threads = [threading.Thread(target=lambda: pytest.raises(Exception, gw.chat, "openai/gpt-4o-mini~hang=before"))
                for _ in range(3)]
     for t in threads:
         t.start()
-    time.sleep(0.5)
-    gw.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    standin.wait_for(lambda calls: len(calls) == 3)
+    drain(gw)
     assert gw.process.poll() is None, "it waits for its requests"
     gw.process.send_signal(signal.SIGTERM)
     assert gw.process.wait(10) == 0
@@ -81,11 +85,11 @@ def test_check_096_a_second_sigterm_ends_it_at_once(make_gateway):
         t.join()
 
 
-def test_check_096_the_drain_ends_at_its_limit(make_gateway):
+def test_check_096_the_drain_ends_at_its_limit(make_gateway, standin):
     gw = make_gateway(conf={"gateway.yaml": {"server.drain_timeout_s": 1}})
     t = threading.Thread(target=lambda: pytest.raises(Exception, gw.chat, "openai/gpt-4o-mini~hang=before"))
     t.start()
-    time.sleep(0.5)
+    standin.wait_for(lambda calls: calls)
     gw.process.send_signal(signal.SIGTERM)
     assert gw.process.wait(15) == 0
     t.join()

@@ -8,19 +8,14 @@ import threading
 import time
 
 import pytest
-from gateway import AUTH, Gateway
+from gateway import AUTH
+from ports import free_port
 from standin.client import Standin
 
 DIALECTS = {"openai": "openai/gpt-4o-mini", "anthropic": "anthropic/claude-sonnet-4-5",
             "google": "google/gemini-2.5-flash"}
 FAST = {"gateway.yaml": {"retry.attempts": 1, "deadlines.ai_s": 2, "streams.gap_s": 1,
                          "providers.connect_timeout_ms": 1000}}
-
-
-def closed_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def stream_is_honest(answer):
@@ -103,7 +98,7 @@ def test_check_059_a_line_of_a_mebibyte_passes_or_ends_honestly(gateway):
 
 def test_check_060_heartbeats_keep_a_silent_stream_alive(make_gateway, standin):
     gw = make_gateway(conf={"gateway.yaml": {"streams.heartbeat_s": 1, "streams.gap_s": 20}})
-    a = gw.chat("openai/gpt-4o-mini~gap_ms=2500,chunks=3", "slow", stream=True)
+    a = gw.chat("openai/gpt-4o-mini~gap_ms=4500,gap_at=3,chunks=5", "slow", stream=True)
     assert a.text.count(": keep-alive") >= 3
     assert a.events()[-1][1] == "[DONE]"
 
@@ -118,7 +113,7 @@ def test_a_stream_that_falls_silent_fails_after_the_gap(make_gateway):
 # --- connections -----------------------------------------------------------------------------------------
 
 def test_check_061_a_refused_connection_is_502_or_the_fallback(make_gateway):
-    gw = make_gateway(env={"OPENAI_BASE_URL": "http://127.0.0.1:%d/v1" % closed_port()}, conf=FAST)
+    gw = make_gateway(env={"OPENAI_BASE_URL": "http://127.0.0.1:%d/v1" % free_port()}, conf=FAST)
     a = gw.chat("openai/gpt-4o-mini")
     assert a.status == 502 and a.json["error"]["code"] == "provider-unreachable"
     assert a.headers["x-postern-error-source"] == "provider"

@@ -5,6 +5,7 @@ import socket
 import subprocess
 
 import pytest
+from ports import free_port
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KEYS = ("OPENAI", "ANTHROPIC", "GOOGLE", "GROQ")
@@ -16,12 +17,6 @@ def quickstart(*args, **env):
     ports = {"POSTGRES_PORT": str(free_port()), "REDIS_PORT": str(free_port())}
     return subprocess.run([os.path.join(ROOT, "deploy", "quickstart.sh"), *args], cwd="/", text=True,
                           env={**clean, **ports, **env}, capture_output=True, timeout=400, check=False)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture(scope="module", name="done")

@@ -8,19 +8,19 @@ import time
 import pytest
 from front import wait_until
 from gateway import AUTH, Gateway
+from redisd import PATIENT
 
 MODELS = "/api/v1/models"  # of the class `default`
 SLOW = {"classes.default.requests_per_minute": 1, "classes.ai.requests_per_minute": 1,
         "classes.auth.requests_per_minute": 1, "classes.upload.requests_per_minute": 1,
         "classes.global.requests_per_minute": 1000000, "classes.global.burst": 1000000}
-PATIENT = {"storage_config.yaml": {"redis.timeout_ms": 5000, "redis.connect_timeout_ms": 5000}}
 
 
 def limited(redis, burst=50, workers=1, env=None, **rates):
     """A gateway whose buckets do not refill while a test runs: counts are exact."""
     limits = {**SLOW, "classes.default.burst": burst, **{k.replace("__", "."): v for k, v in rates.items()}}
     return Gateway(env={"REDIS_URL": redis.url, "API_WORKERS": str(workers), **(env or {})},
-                   conf={"rate_limits.yaml": limits, **PATIENT}, limits=True)
+                   conf={"rate_limits.yaml": limits, "storage_config.yaml": PATIENT}, limits=True)
 
 
 def in_use(gw, workers=1):

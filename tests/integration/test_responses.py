@@ -206,6 +206,6 @@ def test_events_and_fields_nobody_has_heard_of_break_nothing(gateway, model):
 
 def test_check_060_heartbeats_keep_a_silent_stream_alive(make_gateway, standin):
     gw = make_gateway(conf={"gateway.yaml": {"streams.heartbeat_s": 1, "streams.gap_s": 20}})
-    a = ask(gw, MODELS[0] + "~gap_ms=2500,chunks=3", "slow", stream=True)
+    a = ask(gw, MODELS[0] + "~gap_ms=4500,gap_at=3,chunks=5", "slow", stream=True)
     assert a.text.count(": keep-alive") >= 3
     whole_stream(a)

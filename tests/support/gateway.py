@@ -17,6 +17,8 @@ import subprocess
 import tempfile
 import time
 
+from ports import free_port
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MASTER_KEY = "test-master-key-0123456789-abcdefghij"
 AUTH = {"Authorization": "Bearer " + MASTER_KEY}
@@ -55,12 +57,6 @@ def set_yaml(path, values):
         raise KeyError("%s has no %s" % (path, ", ".join(left)))
     with open(path, "w", encoding="utf-8") as f:
         f.write("\n".join(lines))
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Answer:

@@ -140,7 +140,7 @@ class Meter:
         self.server.daemon_threads = True
         self.server.handle_error = lambda request, address: None  # clients that leave are no news
         self.server.meter = self
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *exc):

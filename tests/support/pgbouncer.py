@@ -12,7 +12,7 @@ import os
 import socket
 
 from daemons import Daemon
-from gateway import free_port
+from ports import free_port
 from postgres import PASSWORD, USER, Database
 
 SETTINGS = {"pool_mode": "transaction", "default_pool_size": 4, "max_client_conn": 500,

@@ -10,8 +10,9 @@
 
 Every option is a setting of postgresql.conf. The database is `assistant`, and so are its owner and its
 password, asked for by SCRAM over TCP; through the socket in its directory everyone who may enter that
-is let in. One initdb a session is made and copied. Nothing is synced to disk: kill() is a process crash,
-after which Postgres recovers from its log, not a power failure.
+is let in. One initdb a session is made and copied, with a database `migrated` of the program's schema: to be
+the server's own (migrate()) or the template of others. Nothing is synced to disk: kill() is a process
+crash, after which Postgres recovers from its log, not a power failure.
 """
 
 import atexit
@@ -24,9 +25,11 @@ import subprocess
 import tempfile
 
 from daemons import Daemon
-from gateway import binary, free_port
+from gateway import binary
+from ports import free_port
 
 USER = PASSWORD = DATABASE = "assistant"
+MIGRATED = "migrated"
 NULL = "\x1d"
 SETTINGS = {
     "listen_addresses": "127.0.0.1", "fsync": "off", "full_page_writes": "off",
@@ -47,6 +50,33 @@ def programs():
     if not found:
         raise RuntimeError("no PostgreSQL server: install the package postgresql")
     return os.path.dirname(max(found, key=lambda p: int(re.search(r"/(\d+)/", p).group(1))))
+
+
+class Session:
+    """A psql that stays and has run the SQL: for holding locks. Its transaction ends with it."""
+
+    def __init__(self, database, sql="", user="postgres"):
+        self.psql = subprocess.Popen([os.path.join(programs(), "psql"), "-XqAt", *database.where(user)],
+                                     env=database.server.environment(), stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE, text=True)
+        self.do(sql)
+
+    def do(self, sql):
+        self.psql.stdin.write(sql + ";\n\\echo done\n")
+        self.psql.stdin.flush()
+        while (line := self.psql.stdout.readline()) != "done\n":
+            assert line, "the session has ended"
+
+    def end(self):
+        self.psql.stdin.close()
+        self.psql.wait(20)
+        self.psql.stdout.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
 
 
 class Database:
@@ -78,6 +108,9 @@ class Database:
             raise RuntimeError("psql: " + done.stderr.strip())
         return [[None if v == NULL else v for v in row.split("\x1f")]
                 for row in done.stdout.split("\0")[:-1]]
+
+    def session(self, sql="", user=USER):
+        return Session(self, sql, user)
 
     def one(self, sql, **kw):
         """The only value of the only row."""
@@ -127,11 +160,12 @@ class Postgres(Daemon):
 
     def make_template(self):
         self.run(os.path.join(programs(), "initdb"), "-D", self.data, "-U", "postgres", "-N",
-                 "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust", "--no-instructions")
+                 "-E", "UTF8", "--locale=C.UTF-8", "-A", "trust", "--no-instructions", "--wal-segsize=1")
         self.configure()
         super().start()
         self.admin("CREATE ROLE %s LOGIN PASSWORD '%s'" % (USER, PASSWORD))
         self.admin("CREATE DATABASE %s OWNER %s" % (DATABASE, USER))
+        self.create_database(name=MIGRATED).migrate()
         self.stop()
         home = tempfile.mkdtemp(prefix="postern-initdb-")
         atexit.register(shutil.rmtree, home, True)
@@ -195,8 +229,12 @@ class Postgres(Daemon):
     def one(self, sql, **kw):
         return self.database.one(sql, **kw)
 
+    def session(self, sql="", user=USER):
+        return self.database.session(sql, user)
+
     def migrate(self):
-        self.database.migrate()
+        """Puts a database of the program's schema in the place of the empty one, before anybody uses it."""
+        self.admin("DROP DATABASE %s; ALTER DATABASE %s RENAME TO %s" % (DATABASE, MIGRATED, DATABASE))
         return self
 
 

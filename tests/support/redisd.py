@@ -14,10 +14,13 @@ import socket
 import subprocess
 
 from daemons import Daemon
-from gateway import free_port
+from ports import free_port
 
 SETTINGS = {"bind": "127.0.0.1", "save": '""', "appendonly": "no", "daemonize": "no",
             "databases": 16, "tcp-keepalive": 0}
+# Of storage_config.yaml, for tests that want every command answered, however busy the machine is: by default
+# a gateway waits 50 ms for Redis and then goes on without.
+PATIENT = {"redis.timeout_ms": 5000, "redis.connect_timeout_ms": 5000}
 
 
 class RedisError(Exception):

@@ -52,6 +52,7 @@ DIRECTIVES = {
     "reset": (choice(*PLACES), "reset (RST) at this place"),
     "after": (number(0, 1e7), "events sent before the place `stream`; also for the event faults"),
     "gap_ms": (number(0, 3.6e6), "wait between two stream events"),
+    "gap_at": (number(1, 1e7), "wait so only once in a stream, after this many events"),
     "trickle": (number(0.1, 1e9), "send this many bytes a second"),
     "bytewise": (flag, "one write for each byte"),
     "split": (number(1, 1e6), "HTTP chunks of at most this many bytes"),

@@ -78,6 +78,7 @@ class Delivery:
         self.keep_alive = req.keep_alive and not behaviour.get("close")
         self.deflate = None
         self.chunked = False
+        self.gaps = 0  # of the stream so far
 
     async def run(self):
         b = self.b
@@ -259,7 +260,8 @@ class Delivery:
 
     async def _gap(self):
         gap = self.b.get("gap_ms")
-        if gap:
+        self.gaps += 1
+        if gap and self.gaps == self.b.get("gap_at", self.gaps):
             await self.conn.sleep(gap / 1000)
         elif self.conn.gone.is_set():
             await self.conn.sleep(0)
