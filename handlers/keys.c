@@ -76,8 +76,8 @@ static const struct form_field create_fields[] = {
      .max = 64},
     {"team", FORM_STRING, offsetof(struct key_asked, team), .class = FORM_IDENTIFIER, .min = 1,
      .max = 64},
-    {"scopes", FORM_STRINGS, offsetof(struct key_asked, scopes), .class = FORM_IDENTIFIER, .max = 8,
-     .words = "chat embeddings read write admin"},
+    {"scopes", FORM_STRINGS, offsetof(struct key_asked, scopes), .class = FORM_IDENTIFIER, .min = 1,
+     .max = 8, .words = "chat embeddings read write admin"},
     LIMITS_ROWS(struct key_asked, limits),
     {"expires_in_days", FORM_INT, offsetof(struct key_asked, days), .min = 1, .max = 3650},
 };
@@ -243,9 +243,16 @@ static struct slice team_of_own(const struct request *req)
 void keys_create(struct request *req)
 {
     struct key_asked in = {.limits = LIMITS_NONE};
+    struct form_seen seen;
     struct making *m;
 
-    if (!form_read(req, &in, NULL) || !may_make(req, &in))
+    if (!form_read(req, &in, &seen))
+        return;
+    if (form_given(&keys_create_form, &seen, "models") && !in.limits.models.n) {
+        form_refuse_field(req, "/models", "must not be empty; without it the key may use all");
+        return;
+    }
+    if (!may_make(req, &in))
         return;
     m = query_new(req, struct making);
     if (!m)

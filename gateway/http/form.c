@@ -599,6 +599,20 @@ static void query_value(struct reader *r, const struct form_field *f, const stru
         query_literal(r, f, at, text, into);
 }
 
+/* One of them would be taken, and another reader of the same URL might take the other. */
+static bool is_doubled(struct slice query, struct slice name)
+{
+    unsigned n = 0;
+
+    while (query.n) {
+        struct slice pair = slice_of(query.p, slice_find(query, '&'));
+
+        n += slice_eq(slice_of(pair.p, slice_find(pair, '=')), name);
+        query = slice_from(query, pair.n + 1);
+    }
+    return n > 1;
+}
+
 static void query_field(struct reader *r, const struct request *req, const struct form_field *f,
                         void *into, struct form_seen *seen, uint64_t bit)
 {
@@ -610,6 +624,8 @@ static void query_field(struct reader *r, const struct request *req, const struc
         r->errors->nomem = true;
     else if (err || (text.p && !json_utf8_valid(text)))
         tell(r, &at, SLICE("must be percent-encoded UTF-8"));
+    else if (text.p && is_doubled(req->query, at.name))
+        tell(r, &at, SLICE("is there more than once"));
     else if (!text.p && f->required)
         tell(r, &at, SLICE("is required"));
     if (err || !text.p || r->errors->nomem || !json_utf8_valid(text))

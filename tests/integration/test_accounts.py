@@ -333,7 +333,7 @@ def test_a_key_gives_no_more_than_it_has(gw):
     for i, more in enumerate(({"scopes": []}, {"scopes": ["chat", "read"]}, {"models": []},
                               {"models": ["*"]}, {"models": ["anthropic/claude-sonnet-4-5"]})):
         refused = add_key(gw, narrow, "bad-%d" % i, **{**good, **more})
-        assert refused.status == 403, (more, refused.text)
+        assert refused.status == (422 if [] in more.values() else 403), (more, refused.text)
     assert add_key(gw, anna, "admin", scopes=["admin"]).status == 403
     for i, limit in enumerate(({"budget_usd": 1}, {"requests_per_minute": 5}, {"expires_in_days": 1})):
         bounded = bearer(add_key(gw, anna, "bounded-%d" % i, **limit).json["key"])

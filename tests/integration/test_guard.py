@@ -315,3 +315,66 @@ def test_a_lock_is_kept_over_a_restart_and_only_on_new_logins(make_gateway, post
     assert again.get(ME, headers=mine).status == 200
     assert again.request("PATCH", USERS + anna["id"], {"password": PASSWORD}).status == 200  # by an administrator
     assert login(again, "anna").status == 200
+
+
+# --- forms ----------------------------------------------------------------------------------------------------
+
+NAUGHTY = ["1e400", "-0", "0", "-1", '""', "[]", "{}", "null", "9223372036854775808", "18446744073709551616", "1.5",
+           "1e-400", '"%s"' % ("x" * 5000), '"\\u0000"', '"\\ud800"', '["",1]', "[null]", '"e\u0301"', '"1\u2028"',
+           '"%00"', '"\'; DROP TABLE users --"', '["a\\nb"]', "[" * 70 + "]" * 70, "9" * 40, "-9223372036854775808",
+           "0.0000000001", '"infinity"', '"a\\nb"']
+FIELDS = {
+    ("POST", "/api/v1/users", '"user_id": "u%d", "password": "12345678"'): ["user_id", "email", "password", "role", "team"],
+    ("PATCH", USERS + "{anna}", '"email": null'): ["email", "password", "role", "team", "disabled"],
+    ("POST", KEYS, '"name": "k%d", "owner": "anna"'): [
+        "name", "owner", "team", "scopes", "models", "requests_per_minute", "tokens_per_minute", "budget_usd",
+        "budget_period", "expires_in_days"],
+    ("POST", TEAMS, '"name": "t%d"'): [
+        "name", "models", "budget_usd", "budget_period", "requests_per_minute", "tokens_per_minute"],
+    ("POST", "/api/v1/auth/token", '"user_id": "anna"'): ["user_id", "password", "expires_in_hours", "role"],
+    ("POST", "/api/v1/auth/validate", ""): ["token"],
+    ("POST", REVOKE, ""): ["jti", "all"],
+    ("POST", ME + "/password", '"current_password": "xxxxxxxx", "new_password": "yyyyyyyy"'): [
+        "current_password", "new_password"],
+    ("PUT", "/api/v1/admin/log-level", '"level": "info"'): ["component", "level"],
+}
+
+
+@pytest.mark.parametrize("form", FIELDS, ids=lambda form: form[1])
+def test_check_44_no_value_of_any_field_is_a_failure_of_ours(make_gateway, postgres, form):
+    gw = make_gateway({"JWT_SECRET_KEY": SECRET}, pg=postgres, conf={"gateway.yaml": {"auth.lockout_failures": 1000}})
+    anna = add_user(gw, "anna")["id"]
+    tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
+    there = postgres.one(tables)
+    method, path, base = form
+    failed, refused, n = [], 0, 0
+    for field in FIELDS[form]:
+        keep = ", ".join(m for m in base.split(", ") if m and not m.startswith('"%s"' % field))
+        for value in NAUGHTY:
+            n += 1
+            body = "{%s%s\"%s\": %s}" % (keep % n if "%d" in keep else keep, ", " if keep else "", field, value)
+            answer = gw.request(method, path.replace("{anna}", anna), body.encode(), timeout=60)
+            refused += answer.status in (400, 422)
+            if answer.status >= 500 or (answer.status >= 400 and "type" not in answer.json):
+                failed.append((field, value[:60], answer.status, answer.text[:200]))
+    assert not failed, failed[:10]
+    assert refused > n / 2, (refused, n)
+    assert postgres.one(tables) == there
+    gw.alive()
+
+
+def test_nothing_at_all_is_no_key_for_everything(gw):
+    """An empty list is what a mistaken form sends; it meant all scopes and all models."""
+    add_user(gw, "anna")
+    anna = token_of(gw, "anna")
+    for name, pointer in (("scopes", "/scopes"), ("models", "/models")):
+        refused = add_key(gw, anna, "k", **{name: []})
+        assert refused.status == 422 and refused.json["errors"][0]["pointer"] == pointer, refused.text
+    assert add_key(gw, anna, "k").status == 201
+
+
+def test_an_argument_of_a_query_is_there_once(gw):
+    for query, name in (("page=1&page=2", "page"), ("per_page=5&x=1&per_page=5", "per_page")):
+        refused = gw.get("/api/v1/users?" + query)
+        assert refused.status == 422 and refused.json["errors"][0]["param"] == name, refused.text
+    assert gw.get("/api/v1/admin/costs?group=model&group=key").status == 422

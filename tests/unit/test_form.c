@@ -345,6 +345,15 @@ static void test_wrong_query_arguments_are_told_by_name(void **state)
     assert_in(conn.sent, "{\"param\":\"id\",\"detail\":\"is required\"}");
 }
 
+static void test_a_query_argument_is_there_once(void **state)
+{
+    assert_false(queries("id=a&count=1&idx=3&count=2"));
+    assert_in(conn.sent, "[{\"param\":\"count\",\"detail\":\"is there more than once\"}]");
+    assert_false(queries("id=a&id=a"));
+    assert_false(queries("id=a&id"));
+    assert_true(queries("id=a&idx=1&idx=2&xid=1")); /* unknown ones are left alone */
+}
+
 #define R(name) cmocka_unit_test_setup_teardown(name, enter, end)
 
 int main(void)
@@ -367,6 +376,7 @@ int main(void)
         R(test_a_title_is_one_line),
         R(test_query_arguments_are_read_by_the_same_tables),
         R(test_wrong_query_arguments_are_told_by_name),
+        R(test_a_query_argument_is_there_once),
     };
 
     return cmocka_run_group_tests(tests, enter_group, leave_group);
