@@ -22,6 +22,7 @@
 #include "gateway/http/router.h"
 #include "gateway/http/server.h"
 #include "gateway/middleware/middleware.h"
+#include "gateway/middleware/slowest.h"
 #include "gateway/wiring.h"
 #include "handlers/admit.h"
 #include "handlers/health.h"
@@ -586,6 +587,7 @@ static int run_worker(unsigned worker, void *arg)
 
     this_worker = worker;
     metrics_attach(worker);
+    slowest_attach(worker);
     conf_publish(c);
     if (!start_all(c)) {
         conf_publish(NULL);
@@ -624,11 +626,13 @@ int serve_command(int argc, char **argv)
     c = load_or_complain();
     if (!c)
         return EXIT_CONFIG;
-    if (metrics_init((unsigned)c->workers) != GW_OK || levels_init() != GW_OK) {
+    if (metrics_init((unsigned)c->workers) != GW_OK || levels_init() != GW_OK ||
+        slowest_init((unsigned)c->workers) != GW_OK) {
         fprintf(stderr, "postern: no memory for what the workers share\n");
         return 1;
     }
     rc = worker_supervise((unsigned)c->workers, run_worker, on_restart, c);
+    slowest_deinit();
     levels_deinit();
     metrics_deinit();
     return rc;

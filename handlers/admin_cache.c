@@ -1,7 +1,8 @@
-/* admin_cache.c - looks at the caches and clears one. The figures are this process's. */
+/* admin_cache.c - looks at the caches and clears one. The figures are of all workers. */
 #include "handlers/admin_cache.h"
 
 #include "gateway/core/json.h"
+#include "gateway/core/metrics.h"
 #include "handlers/admin.h"
 #include "storage/cache.h"
 
@@ -37,6 +38,7 @@ void admin_cache(struct request *req)
     buf_init(&out, MAX_OUT);
     json_writer_init(&w, &out);
     json_obj(&w);
+    json_kv_int(&w, "workers", metrics_workers());
     json_put_key(&w, "caches");
     json_arr(&w);
     for (unsigned k = 0; k < CACHE_KINDS; k++)

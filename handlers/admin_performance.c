@@ -1,10 +1,10 @@
 /*
  * admin_performance.c - GET /api/v1/admin/performance
  *
- *     {operations: [{method, endpoint, count, avg_ms, p95_ms, max_ms}], slow: [{...}]}
+ *     {workers, operations: [{method, endpoint, count, avg_ms, p95_ms, max_ms}], slow: [{...}]}
  *
- * Operations are the cells of http_request_duration_seconds, summed over all workers, the one that
- * took most time first. The slow list is this worker's.
+ * All of it is of all workers. Operations are the cells of http_request_duration_seconds, the one
+ * that took most time first.
  */
 #include "gateway/core/day.h"
 #include "gateway/core/json.h"
@@ -71,7 +71,7 @@ static void put_slow(struct json_writer *w, const struct slow_request *s)
     json_obj(w);
     json_kv_str(w, "ended", day_http((int64_t)(s->wall_us / 1000000u), date));
     json_kv_cstr(w, "method", http_method_name(s->method));
-    json_kv_cstr(w, "endpoint", s->route ? s->route->path : "unmatched");
+    json_kv_cstr(w, "endpoint", s->endpoint);
     json_kv_int(w, "status", s->status);
     json_kv_double(w, "duration_ms", (double)s->took_us / 1e3);
     json_kv_double(w, "provider_ms", (double)s->upstream_us / 1e3);
@@ -83,6 +83,7 @@ static void put_all(struct json_writer *w, const struct operations *o,
                     const struct slow_request *slow, unsigned n_slow)
 {
     json_obj(w);
+    json_kv_int(w, "workers", metrics_workers());
     json_put_key(w, "operations");
     json_arr(w);
     for (unsigned i = 0; i < o->n; i++)

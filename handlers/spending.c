@@ -7,6 +7,7 @@
  */
 #include "handlers/spending.h"
 
+#include "gateway/core/metrics.h"
 #include "gateway/http/form.h"
 #include "handlers/query.h"
 #include "storage/costs.h"
@@ -85,14 +86,16 @@ static void put_item(struct json_writer *w, enum costs_group group, const struct
     json_obj_end(w);
 }
 
-/* What is not in the rows yet, and what never will be: of this worker, since its start. */
+/* What is not in the rows yet, and what never will be: of all workers, since the gateway's start.
+ */
 static void put_ledger(struct json_writer *w)
 {
     struct ledger_stats st;
 
-    ledger_stats(&st);
+    ledger_totals(&st);
     json_put_key(w, "ledger");
     json_obj(w);
+    json_kv_int(w, "workers", metrics_workers());
     json_kv_int(w, "pending_rows", (int64_t)st.pending_rows);
     json_kv_int(w, "stored", (int64_t)st.stored);
     json_kv_int(w, "dropped", (int64_t)st.dropped);

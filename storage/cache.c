@@ -48,7 +48,6 @@ _Static_assert(sizeof(struct head) == 32, "the head has no gaps");
 
 struct tier {
     struct lru *lru;
-    struct cache_stats n;
     struct metric_series *l1, *l2, *misses, *entries, *bytes;
     int64_t generation; /* last one seen in Redis; -1 = none yet: what is here may be of
                            an older one, and goes when the first is seen */
@@ -134,14 +133,12 @@ struct blob *cache_look(enum cache_kind k, const struct lru_key *key, uint64_t m
 
     if (!b || !is_young(b, max_age_us))
         return NULL;
-    t->n.hits_l1++;
     metrics_add(t->l1, 1);
     return b;
 }
 
 static void count_miss(struct tier *t)
 {
-    t->n.misses++;
     metrics_add(t->misses, 1);
 }
 
@@ -151,11 +148,20 @@ static void keep(enum cache_kind k, const struct lru_key *key, struct blob *b)
     show_size(&tiers[k]);
 }
 
+static uint64_t total(enum metric m, enum cache_kind k, const char *layer)
+{
+    return (uint64_t)metrics_total(m, kinds[k].name, layer, NULL);
+}
+
 void cache_stats(enum cache_kind k, struct cache_stats *ret)
 {
-    *ret = tiers[k].n;
-    ret->entries = lru_entries(tiers[k].lru);
-    ret->bytes = lru_bytes(tiers[k].lru);
+    *ret = (struct cache_stats){
+        .entries = total(M_CACHE_ENTRIES, k, NULL),
+        .bytes = total(M_CACHE_BYTES, k, NULL),
+        .hits_l1 = total(M_CACHE_HITS, k, "l1"),
+        .hits_l2 = total(M_CACHE_HITS, k, "l2"),
+        .misses = total(M_CACHE_MISSES, k, NULL),
+    };
 }
 
 /* --- Redis ----------------------------------------------------------------------------------- */
@@ -230,7 +236,6 @@ static void on_got(enum gw_err err, const struct redis_value *v, void *arg)
     if (b && !is_young(b, f.max_age_us))
         b = blob_unref(b);
     if (b) {
-        t->n.hits_l2++;
         metrics_add(t->l2, 1);
         keep(f.kind, &f.key, b);
     } else {

@@ -51,9 +51,11 @@ struct op *cache_fetch(enum cache_kind k, const struct lru_key *key, uint64_t ma
 /* Keeps the blob in both tiers for ttl_us from now; fills in its times. */
 void cache_store(enum cache_kind k, const struct lru_key *key, struct blob *b, uint64_t ttl_us);
 
+/* Of all workers: what they hold in process, each on its own, and what they looked up since the
+ * gateway's start. */
 struct cache_stats {
-    size_t entries, bytes;
-    uint64_t hits_l1, hits_l2, misses; /* of this process, since its start */
+    uint64_t entries, bytes;
+    uint64_t hits_l1, hits_l2, misses;
 };
 void cache_stats(enum cache_kind k, struct cache_stats *ret);
 

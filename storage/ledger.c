@@ -244,6 +244,21 @@ void ledger_stats(struct ledger_stats *ret)
                                  .rejected = ledger.rejected};
 }
 
+static uint64_t total(enum metric m, const char *outcome)
+{
+    return (uint64_t)metrics_total(m, outcome, NULL, NULL);
+}
+
+void ledger_totals(struct ledger_stats *ret)
+{
+    *ret = (struct ledger_stats){.enabled = ledger.on,
+                                 .pending_rows = total(M_LEDGER_PENDING, NULL),
+                                 .pending_bytes = total(M_LEDGER_PENDING_BYTES, NULL),
+                                 .stored = total(M_LEDGER_ROWS, "stored"),
+                                 .dropped = total(M_LEDGER_ROWS, "dropped"),
+                                 .rejected = total(M_LEDGER_ROWS, "rejected")};
+}
+
 int64_t ledger_pending_cost(const char *scope)
 {
     return ledger_due(slice_cstr(scope));

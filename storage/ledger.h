@@ -51,7 +51,8 @@ struct ledger_stats {
     uint64_t pending_rows, pending_bytes; /* spooled, not yet in Postgres */
     uint64_t stored, dropped, rejected;   /* since the start */
 };
-void ledger_stats(struct ledger_stats *ret);
+void ledger_stats(struct ledger_stats *ret);  /* of this process */
+void ledger_totals(struct ledger_stats *ret); /* of all workers, since the gateway's start */
 
 /* Cost of rows of one scope ("key:<uuid>", "team:<uuid>") that are spooled here and not stored yet.
  */

@@ -395,6 +395,47 @@ int64_t metrics_value(const struct metric_series *s)
     return sum;
 }
 
+/* The series with these labels in any worker's slot, or NULL. */
+static const struct metric_series *find_in(struct slot *slot, enum metric m,
+                                           const struct slice *values, uint32_t hash)
+{
+    unsigned n = published(slot, m), n_labels = mx.layout[m].n_labels;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct metric_series *s = series_at(slot, m, i);
+
+        if (!n_labels || (s->hash == hash && has_values(s, values, n_labels)))
+            return s;
+    }
+    return NULL;
+}
+
+int64_t metrics_total(enum metric m, const char *a, const char *b, const char *c)
+{
+    const struct slice values[MAX_LABELS] = {slice_cstr(a), slice_cstr(b), slice_cstr(c)};
+    uint32_t hash;
+    int64_t total = 0;
+
+    m = mx.layout[m].source;
+    assert(families[m].kind != HISTOGRAM);
+    hash = hash_values(values, mx.layout[m].n_labels);
+    for (unsigned i = 0; i < mx.n_slots; i++) {
+        const struct metric_series *s = find_in(slot_at(i), m, values, hash);
+        int64_t v = s ? load(s, 0) : 0;
+
+        if (families[m].kind != GAUGE_MAX)
+            total += v;
+        else if (v > total)
+            total = v;
+    }
+    return total;
+}
+
+unsigned metrics_workers(void)
+{
+    return mx.n_slots - 1;
+}
+
 /* --- rendering ------------------------------------------------------------------------------ */
 
 /* The series of all slots with one label set. */

@@ -59,9 +59,15 @@ void metrics_observe_us(struct metric_series *s, uint64_t us);
 /* One-off forms for families without labels. */
 void metrics_inc(enum metric m);
 
-/* This worker's value of a series (of a histogram: observations), for tests and the admin routes.
- */
+/* This worker's value of a series (of a histogram: observations), for tests. */
 int64_t metrics_value(const struct metric_series *s);
+
+/* Value of a counter or gauge with these labels (as in metrics_get), over all workers: summed, or
+ * of a GAUGE_MAX the largest. 0 when nobody has it. */
+int64_t metrics_total(enum metric m, const char *a, const char *b, const char *c);
+
+/* How many workers that are. */
+unsigned metrics_workers(void);
 
 /* Adds all families in Prometheus text format 0.0.4, summed over workers. Out of memory is out's
  * error, as with any add. */

@@ -134,6 +134,34 @@ def test_all_workers_reload(make_gateway):
     assert {keys_of(gw)["body_mb"]["value"] for _ in range(12)} == {"3"}
 
 
+def metric(gw, line):
+    return sum(float(t[len(line) + 1:]) for t in gw.get("/metrics").text.split("\n") if t.startswith(line + " "))
+
+
+def test_the_figures_are_those_of_all_workers(make_gateway, postgres):
+    gw = make_gateway(pg=postgres, env={"API_WORKERS": "3"},
+                      conf={"gateway.yaml": {"ledger.flush_ms": 20}, "cache.yaml": {"response.mode": "all"}})
+    # each on a connection of its own
+    slow = [gw.chat(model="openai/gpt-4o-mini~delay_ms=200", text="number %d" % i) for i in range(6)]
+    asked = slow + [gw.chat(text="one of many") for _ in range(18)]
+    assert {a.status for a in asked} == {200}
+    found = [a.headers["x-cache"] for a in asked]
+    for _ in range(9):  # whichever worker answers
+        page = gw.get("/api/v1/admin/cache").json
+        cache = page["caches"][0]
+        assert page["workers"] == 3 and cache["name"] == "response"
+        assert (cache["hits_l1"], cache["misses"]) == (found.count("HIT"), found.count("MISS"))
+        assert cache["entries"] == found.count("MISS") == metric(gw, 'cache_entries{cache="response"}')
+        page = gw.get("/api/v1/admin/performance").json
+        chats = [o for o in page["operations"] if o["endpoint"] == "/v1/chat/completions"]
+        assert page["workers"] == 3 and chats[0]["count"] == 24
+        assert {a.headers["x-request-id"] for a in slow} <= {s["request_id"] for s in page["slow"]}
+    wait_until(lambda: metric(gw, 'ledger_rows_total{outcome="stored"}') == 24, "all rows in Postgres")
+    for _ in range(9):
+        ledger = gw.get("/api/v1/admin/costs").json["ledger"]
+        assert ledger == {"workers": 3, "pending_rows": 0, "stored": 24, "dropped": 0, "rejected": 0}
+
+
 def debug_lines(gw):
     return [x for x in gw.log_lines() if x.get("level", "").upper() == "DEBUG"]
 

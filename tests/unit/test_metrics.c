@@ -401,6 +401,21 @@ static void on_times(const struct metric_times *t, void *arg)
     p95 = metrics_quantile_us(t, 95);
 }
 
+static void test_totals_are_of_all_workers(void **state)
+{
+    metrics_attach(0);
+    metrics_add(metrics_get(M_HTTP_REQUESTS, "GET", "/y", "200"), 100);
+    metrics_set(metrics_get(M_CIRCUIT_STATE, "openai", NULL, NULL), 1);
+    child(1, count_some);
+    child(2, count_some);
+    assert_int_equal(metrics_workers(), 3);
+    assert_int_equal(metrics_total(M_HTTP_REQUESTS, "GET", "/x", "200"), 20);
+    assert_int_equal(metrics_total(M_API_REQUESTS, "GET", "/y", "200"), 102);
+    assert_int_equal(metrics_total(M_HTTP_REQUESTS, "GET", "/z", "200"), 0);
+    assert_int_equal(metrics_total(M_HTTP_IN_PROGRESS, NULL, NULL, NULL), 8);
+    assert_int_equal(metrics_total(M_CIRCUIT_STATE, "openai", NULL, NULL), 2);
+}
+
 static void test_histograms_are_read_back_over_all_workers(void **state)
 {
     metrics_observe_us(metrics_get(M_HTTP_SECONDS, "GET", "/a", NULL), 900);
@@ -439,6 +454,7 @@ int main(void)
         TEST(test_past_256_label_sets_the_rest_is_other),
         TEST(test_all_families_full_at_once_keep_apart),
         TEST(test_a_scrape_sums_over_workers),
+        TEST(test_totals_are_of_all_workers),
         TEST(test_counters_survive_a_worker_and_its_gauges_do_not),
         TEST(test_the_supervisor_counts_in_a_slot_of_its_own),
         TEST(test_series_published_meanwhile_are_seen_whole),

@@ -36,7 +36,7 @@ static void test_they_are_listed_slowest_first(void **state)
     assert_int_equal(list[0].status, 404);
     assert_int_equal(list[1].took_us, 20);
     assert_int_equal(list[2].took_us, 10);
-    assert_ptr_equal(list[0].route, &public_route);
+    assert_string_equal(list[0].endpoint, public_route.path);
     assert_string_equal(list[0].id, "an-id");
 }
 
@@ -64,6 +64,26 @@ static void test_old_ones_are_not_listed_and_make_room(void **state)
     assert_int_equal(list[0].took_us, 1);
 }
 
+static void test_those_of_all_workers_are_listed(void **state)
+{
+    slowest_deinit();
+    assert_int_equal(slowest_init(3), GW_OK);
+    for (unsigned w = 0; w < 3; w++) {
+        slowest_attach(w);
+        for (unsigned i = 0; i < SLOWEST_ROOM; i++)
+            passes(1000 + 3 * i + w, 200);
+    }
+    assert_int_equal(slowest_list(list), SLOWEST_ROOM);
+    for (unsigned i = 0; i < SLOWEST_ROOM; i++)
+        assert_int_equal(list[i].took_us, 1000 + 3 * SLOWEST_ROOM - 1 - i);
+    slowest_attach(1); /* its next process */
+    passes(9000, 200);
+    assert_int_equal(slowest_list(list), SLOWEST_ROOM);
+    assert_int_equal(list[0].took_us, 9000);
+    slowest_deinit();
+    assert_int_equal(slowest_list(list), 0);
+}
+
 #define R(name) cmocka_unit_test_setup_teardown(name, begin, leave)
 
 int main(void)
@@ -72,6 +92,7 @@ int main(void)
         R(test_they_are_listed_slowest_first),
         R(test_a_faster_one_makes_room_and_a_slower_one_stays),
         R(test_old_ones_are_not_listed_and_make_room),
+        R(test_those_of_all_workers_are_listed),
     };
 
     return cmocka_run_group_tests(tests, enter_group, leave_group);
