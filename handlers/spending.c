@@ -100,6 +100,7 @@ static void put_ledger(struct json_writer *w)
     json_kv_int(w, "stored", (int64_t)st.stored);
     json_kv_int(w, "dropped", (int64_t)st.dropped);
     json_kv_int(w, "rejected", (int64_t)st.rejected);
+    json_kv_int(w, "aside", (int64_t)st.aside);
     json_obj_end(w);
 }
 

@@ -13,14 +13,15 @@
 #define SEGMENT_BYTES (4u << 20)
 #define MEMORY_BYTES (16u << 20)
 #define SCAN_US 5000000u
-#define LAST_US 2000000u      /* for handing over at the end */
-#define LOG_PAUSE_US 5000000u /* between two lines about dropped rows */
+#define FILL_US 86400000000ull /* long before the database forgets a file (ledger_keep.c) */
+#define LAST_US 2000000u       /* for handing over at the end */
+#define LOG_PAUSE_US 5000000u  /* between two lines about dropped rows */
 
 struct ledger ledger;
 const struct log_ctx ledger_log = {.component = "ledger"};
 
 static struct {
-    struct metric_series *spooled, *stored, *dropped, *rejected, *rows, *bytes;
+    struct metric_series *spooled, *stored, *dropped, *rejected, *aside, *rows, *bytes;
 } metric;
 
 static struct {
@@ -34,6 +35,7 @@ static void find_metrics(void)
     metric.stored = metrics_get(M_LEDGER_ROWS, "stored", NULL, NULL);
     metric.dropped = metrics_get(M_LEDGER_ROWS, "dropped", NULL, NULL);
     metric.rejected = metrics_get(M_LEDGER_ROWS, "rejected", NULL, NULL);
+    metric.aside = metrics_get(M_LEDGER_ROWS, "aside", NULL, NULL);
     metric.rows = metrics_get(M_LEDGER_PENDING, NULL, NULL, NULL);
     metric.bytes = metrics_get(M_LEDGER_PENDING_BYTES, NULL, NULL, NULL);
 }
@@ -64,6 +66,12 @@ void ledger_count_rejected(void)
 {
     ledger.rejected++;
     metrics_add(metric.rejected, 1);
+}
+
+void ledger_count_aside(uint64_t rows)
+{
+    ledger.aside += rows;
+    metrics_add(metric.aside, (int64_t)rows);
 }
 
 /* --- rows ------------------------------------------------------------------------------------- */
@@ -165,6 +173,7 @@ enum gw_err ledger_init(const struct conf *c)
         .sync = sync_of(c),
         .sync_us = (uint64_t)c->ledger_fsync_ms * 1000,
         .scan_us = SCAN_US,
+        .fill_us = FILL_US,
         .on = {.adopted = on_adopted,
                .set_aside = on_set_aside,
                .lost = on_lost,
@@ -241,7 +250,8 @@ void ledger_stats(struct ledger_stats *ret)
                                  .pending_bytes = st.bytes,
                                  .stored = ledger.stored,
                                  .dropped = ledger.dropped,
-                                 .rejected = ledger.rejected};
+                                 .rejected = ledger.rejected,
+                                 .aside = ledger.aside};
 }
 
 static uint64_t total(enum metric m, const char *outcome)
@@ -256,7 +266,8 @@ void ledger_totals(struct ledger_stats *ret)
                                  .pending_bytes = total(M_LEDGER_PENDING_BYTES, NULL),
                                  .stored = total(M_LEDGER_ROWS, "stored"),
                                  .dropped = total(M_LEDGER_ROWS, "dropped"),
-                                 .rejected = total(M_LEDGER_ROWS, "rejected")};
+                                 .rejected = total(M_LEDGER_ROWS, "rejected"),
+                                 .aside = total(M_LEDGER_ROWS, "aside")};
 }
 
 int64_t ledger_pending_cost(const char *scope)

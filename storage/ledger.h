@@ -49,7 +49,8 @@ void ledger_add(const struct ledger_row *row);
 struct ledger_stats {
     bool enabled;
     uint64_t pending_rows, pending_bytes; /* spooled, not yet in Postgres */
-    uint64_t stored, dropped, rejected;   /* since the start */
+    /* since the start: rejected are single rows, aside those of files that came too late */
+    uint64_t stored, dropped, rejected, aside;
 };
 void ledger_stats(struct ledger_stats *ret);  /* of this process */
 void ledger_totals(struct ledger_stats *ret); /* of all workers, since the gateway's start */

@@ -8,6 +8,7 @@
  */
 #include "storage/ledger_private.h"
 
+#include "gateway/core/day.h"
 #include "gateway/core/loop.h"
 #include "gateway/core/rng.h"
 #include "storage/pg.h"
@@ -25,10 +26,18 @@ static const struct pg_stmt stmt_drop = {
     "ledger_drop", "SELECT ledger_drop_before((date_trunc('month', now() AT TIME ZONE 'UTC') - "
                    "make_interval(months => $1::int)) AT TIME ZONE 'UTC')"};
 
-/* A file whose row is gone would be stored again from its beginning: so not before the file must be
- * gone, whatever became of it. */
+/*
+ * A file whose position is forgotten would be stored again from its beginning. So one that comes
+ * back and may have been forgotten is not stored: it began too long ago, by the time of its first
+ * row, which is before that of any position. The two limits lie apart by more than clocks differ.
+ */
+#define FORGET_DAYS 180
+#define REPLAY_DAYS 170
+#define DAY_S 86400
+
 static const struct pg_stmt stmt_forget = {
-    "ledger_forget", "DELETE FROM ledger_progress WHERE updated_at < now() - interval '180 days'"};
+    "ledger_forget", "DELETE FROM ledger_progress WHERE updated_at < now() - make_interval(days => "
+                     "$1::int)"};
 
 static struct {
     enum keep_state state;
@@ -84,6 +93,8 @@ static void keep_goto(enum keep_state next)
         next = KEEP_FORGET;
     if (next == KEEP_DROP)
         pg_arg_int(&args, months);
+    else if (next == KEEP_FORGET)
+        pg_arg_int(&args, FORGET_DAYS);
     keep.state = next;
     keep.op = pg_query(PG_WRITE, statements[next], &args, 0, on_done, NULL);
     if (!keep.op)
@@ -94,6 +105,30 @@ static void begin(void *arg)
 {
     (void)arg;
     keep_goto(KEEP_PARTITIONS);
+}
+
+/* The day of its first row; false when there is no row that can be read. */
+static bool first_day(const struct segment *g, int64_t *ret_unix_s)
+{
+    struct ledger_line line;
+    struct slice record;
+    size_t pos = 0;
+
+    while ((record = segment_next(g, &pos)).p)
+        if (ledger_line_read(record, &line))
+            return line.at.n >= 10 && day_parse(slice_of(line.at.p, 10), ret_unix_s);
+    return false;
+}
+
+/* Rows that cannot be read are never stored, so they may come again. Times to come are as doubtful
+ * as those long past: somebody's clock was wrong. */
+bool ledger_may_be_forgotten(const struct segment *g)
+{
+    int64_t day, now = (int64_t)(loop_wall_us() / 1000000u);
+
+    if (!first_day(g, &day))
+        return false;
+    return now - day > REPLAY_DAYS * DAY_S || day - now > (FORGET_DAYS - REPLAY_DAYS) * DAY_S;
 }
 
 void ledger_keep_init(void)

@@ -23,13 +23,14 @@ struct ledger {
     struct spool *spool;
     uint64_t flush_us;
     unsigned batch_rows;
-    uint64_t stored, dropped, rejected;
+    uint64_t stored, dropped, rejected, aside;
 };
 extern struct ledger ledger;
 
 /* Rows [old position, new position) of a segment have left the spool (or come back: from > to). */
 void ledger_count_stored(uint64_t rows);
 void ledger_count_rejected(void);
+void ledger_count_aside(uint64_t rows);
 /* Rows that were there and can be read no more: dropped. */
 void ledger_count_damaged(const struct segment *g, uint64_t rows);
 void ledger_gauges(void);
@@ -82,6 +83,10 @@ void ledger_ship_kick(void);
 void ledger_ship_flush(void);
 
 /* --- ledger_keep.c --- */
+
+/* May the database have had rows of this file and forgotten it? Asked when it knows nothing of it.
+ */
+bool ledger_may_be_forgotten(const struct segment *g);
 
 void ledger_keep_init(void);
 void ledger_keep_deinit(void);

@@ -11,7 +11,8 @@
  * what they add up to is added to the daily rollup. So position and rows are one: whatever is lost
  * or unknown, READ asks for the position and goes on from there. The position moves only from the
  * one that was expected; when it does not, somebody else has moved it, or the database has been
- * put back to an older state, and READ tells.
+ * put back to an older state, and READ tells. A file that the database may have forgotten
+ * (ledger_keep.c) is put aside then.
  *
  * Rows leave the spool when the COMMIT has been confirmed. One row that the server refuses by
  * itself is tried without the vendor's usage, and then goes to rejected-<date>.log in the spool's
@@ -371,6 +372,23 @@ static struct op *reject(void)
 
 /* --- steps ------------------------------------------------------------------------------------ */
 
+/* Its rows may be in the database, which no longer knows: nobody but its owner can tell. */
+static void put_aside(struct segment *g)
+{
+    char file[SEGMENT_NAME + sizeof(".spool.old")];
+    uint64_t rows;
+
+    snprintf(file, sizeof(file), "%s.spool.old", g->name);
+    count_due(g, g->done, g->end, ledger_due_take);
+    stop();
+    rows = spool_put_aside(ledger.spool, g);
+    ledger_count_aside(rows);
+    ledger_gauges();
+    log_error(&ledger_log, "ledger_file_too_old", F_CSTR("file", file), F_INT("rows", rows),
+              F_CSTR("dir", ledger.dir));
+    begin(NULL);
+}
+
 /* Where does the database stand? */
 static void on_read(enum gw_err err, const struct pg_rows *rows, void *arg)
 {
@@ -382,6 +400,10 @@ static void on_read(enum gw_err err, const struct pg_rows *rows, void *arg)
     ship.op = NULL;
     if (err) {
         failed(err);
+        return;
+    }
+    if (pg_count(rows) == 0 && g->fd >= 0 && ledger_may_be_forgotten(g)) {
+        put_aside(g);
         return;
     }
     now = pos < 0 ? 0 : (uint64_t)pos > g->end ? g->end : (size_t)pos;

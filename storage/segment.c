@@ -457,6 +457,15 @@ enum gw_err segment_remove(const struct segment *g, const char *dir)
     return unlink(path) == 0 || errno == ENOENT ? GW_OK : GW_EIO;
 }
 
+enum gw_err segment_put_aside(const struct segment *g, const char *dir)
+{
+    char from[PATH_BYTES], to[PATH_BYTES];
+
+    if (!path_in(from, dir, "", g->name, SUFFIX) || !path_in(to, dir, "", g->name, SUFFIX ".old"))
+        return GW_EIO;
+    return rename(from, to) == 0 || errno == ENOENT ? GW_OK : GW_EIO;
+}
+
 bool segment_has_lost_its_file(const struct segment *g)
 {
     struct stat st;

@@ -36,18 +36,20 @@ struct segment {
     int fd;                  /* holds the lock; -1 = in memory only */
     unsigned char *map;      /* owned */
     size_t size;
-    size_t end;       /* behind the last record */
-    size_t faulted;   /* pages before this are there to be written to */
-    size_t synced;    /* what lies before this has been forced to disk */
-    size_t damaged;   /* of a file that was taken over: bytes that were a record; 0 = none known */
-    uint64_t rows;    /* records in it */
-    uint64_t shipped; /* records before `done` */
-    size_t done;      /* position up to which the owner needs nothing any more */
-    bool sealed;      /* nothing is added any more */
-    bool adopted;     /* another process began it */
-    unsigned busy;    /* jobs in the pool that use it */
-    bool broken;      /* its pages cannot be had: nothing is added any more */
-    bool unsure;      /* who ships it does not know how far it is; at first true if adopted */
+    size_t end;        /* behind the last record */
+    size_t faulted;    /* pages before this are there to be written to */
+    size_t synced;     /* what lies before this has been forced to disk */
+    size_t damaged;    /* of a file that was taken over: bytes that were a record; 0 = none known */
+    uint64_t rows;     /* records in it */
+    uint64_t shipped;  /* records before `done` */
+    size_t done;       /* position up to which the owner needs nothing any more */
+    bool sealed;       /* nothing is added any more */
+    bool adopted;      /* another process began it */
+    uint64_t begun_us; /* loop clock of its first record, if this process added it */
+    unsigned busy;     /* jobs in the pool that use it */
+    bool refused;      /* its owner will never ship it: the file is kept under another name */
+    bool broken;       /* its pages cannot be had: nothing is added any more */
+    bool unsure;       /* who ships it does not know how far it is; at first true if adopted */
 };
 
 /* A new file in `dir`, locked and mapped. GW_EFULL no room, GW_EIO (directory missing, read-only),
@@ -79,6 +81,9 @@ enum gw_err segment_sync_dir(const char *dir) MUST_CHECK;
 
 /* Removes the file, if there is one. GW_EIO. */
 enum gw_err segment_remove(const struct segment *g, const char *dir) MUST_CHECK;
+
+/* Renames the file to NAME.spool.old, which nobody takes over. GW_EIO. */
+enum gw_err segment_put_aside(const struct segment *g, const char *dir) MUST_CHECK;
 
 /* Was the file removed under its owner? Asks no disk: the file is open. */
 bool segment_has_lost_its_file(const struct segment *g);

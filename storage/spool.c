@@ -119,7 +119,7 @@ static void remove_work(void *arg)
 {
     struct spool_job *j = arg;
 
-    j->err = segment_remove(j->g, j->dir);
+    j->err = j->g->refused ? segment_put_aside(j->g, j->dir) : segment_remove(j->g, j->dir);
     if (!j->err)
         j->g = segment_free(j->g);
 }
@@ -158,10 +158,15 @@ static void retry_stuck(struct spool *s)
     }
 }
 
+static bool is_unshipped(const struct segment *g)
+{
+    return !g->refused && g->shipped < g->rows;
+}
+
 /* Removes a segment when nobody needs it any more. */
 static void retire(struct spool *s, struct segment *g)
 {
-    if (!g->sealed || g->busy || g->shipped < g->rows)
+    if (!g->sealed || g->busy || is_unshipped(g))
         return;
     if (g->adopted) {
         TAILQ_REMOVE(&s->adopted, g, link);
@@ -288,12 +293,17 @@ static void prepare_done(void *arg)
     save_next(s);
 }
 
+static bool is_old(const struct spool *s, const struct segment *g)
+{
+    return s->cfg.fill_us && g->rows && loop_now_us() - g->begun_us > s->cfg.fill_us;
+}
+
 static bool needs_spare(const struct spool *s)
 {
     const struct segment *g = s->active;
 
     return !s->spare && !s->preparing && !s->closing &&
-           (!g || g->fd < 0 || g->broken || g->end > g->size / 2);
+           (!g || g->fd < 0 || g->broken || g->end > g->size / 2 || is_old(s, g));
 }
 
 /* For one file more, those in the making counted. */
@@ -417,13 +427,15 @@ bool spool_append(struct spool *s, struct slice record)
     if (record.n == 0 || record.n > SEGMENT_MAX_RECORD)
         return false;
     before = g ? g->end : SEGMENT_HEADER;
-    if (!g || !segment_append(g, record.p, record.n)) {
+    if (!g || (s->spare && is_old(s, g)) || !segment_append(g, record.p, record.n)) {
         roll(s);
         g = s->active;
         before = SEGMENT_HEADER;
         if (!g || !segment_append(g, record.p, record.n))
             return false;
     }
+    if (g->rows == 1)
+        g->begun_us = loop_now_us();
     s->rows++;
     s->bytes += g->end - before;
     if (!s->err && needs_spare(s))
@@ -473,7 +485,7 @@ static struct segment *first_unshipped(const struct segment_list *list)
     struct segment *g;
 
     TAILQ_FOREACH (g, list, link)
-        if (g->shipped < g->rows)
+        if (is_unshipped(g))
             return g;
     return NULL;
 }
@@ -538,6 +550,21 @@ void spool_give_up(struct spool *s, const struct segment *cg)
     g->rows = g->shipped;
     g->done = g->end;
     retire(s, g);
+}
+
+uint64_t spool_put_aside(struct spool *s, const struct segment *cg)
+{
+    struct segment *g = (struct segment *)cg;
+    uint64_t rows = g->rows - g->shipped;
+
+    assert(g->fd >= 0 && !g->refused);
+    if (g == s->active)
+        roll(s);
+    s->bytes -= bytes_behind(g, g->done);
+    s->rows -= rows;
+    g->refused = true;
+    retire(s, g);
+    return rows;
 }
 
 /* --- files of the dead ---------------------------------------------------------------------- */
@@ -672,7 +699,9 @@ static void close_segment(struct spool *s, struct segment *g)
 {
     int fd = -1;
 
-    if (g->shipped >= g->rows)
+    if (g->refused)
+        (void)!segment_put_aside(g, s->cfg.dir);
+    else if (g->shipped >= g->rows)
         (void)!segment_remove(g, s->cfg.dir);
     else if (g->fd < 0 && segment_save(g, s->cfg.dir, &fd) == GW_OK)
         g->fd = fd;

@@ -41,6 +41,7 @@ struct spool_config {
     enum spool_sync sync;
     uint64_t sync_us; /* with SPOOL_INTERVAL */
     uint64_t scan_us; /* how often files of the dead are looked for */
+    uint64_t fill_us; /* a segment that was begun so long ago takes no more records; 0 = any age */
     struct spool_events on;
 };
 
@@ -72,6 +73,10 @@ uint64_t spool_move(struct spool *s, const struct segment *g, size_t pos);
 /* What is left of the segment cannot be read any more (its disk or memory has changed under us): it
  * counts no longer. The segment may be gone afterwards. */
 void spool_give_up(struct spool *s, const struct segment *g);
+
+/* What is unshipped of it will never be: its file is kept under another name (segment.h). Returns
+ * how many records that are; the segment, which has a file, is gone afterwards. */
+uint64_t spool_put_aside(struct spool *s, const struct segment *g);
 
 struct spool_stats {
     uint64_t rows, bytes;  /* not shipped yet */

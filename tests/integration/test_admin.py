@@ -159,7 +159,8 @@ def test_the_figures_are_those_of_all_workers(make_gateway, postgres):
     wait_until(lambda: metric(gw, 'ledger_rows_total{outcome="stored"}') == 24, "all rows in Postgres")
     for _ in range(9):
         ledger = gw.get("/api/v1/admin/costs").json["ledger"]
-        assert ledger == {"workers": 3, "pending_rows": 0, "stored": 24, "dropped": 0, "rejected": 0}
+        assert ledger == {"workers": 3, "pending_rows": 0, "stored": 24, "dropped": 0, "rejected": 0,
+                          "aside": 0}
 
 
 def debug_lines(gw):

@@ -140,7 +140,8 @@ def test_a_call_is_in_its_keys_usage_once_the_ledger_has_stored_it(make_gateway,
     told = by(gw, "purpose", path=USAGE, headers=bearer(key))
     assert [(i["purpose"], i["calls"]) for i in told["items"]] == [("chat", 1)]
     assert told["total"]["cost_nano_usd"] > 0
-    assert told["ledger"] == {"workers": 1, "pending_rows": 0, "stored": 1, "dropped": 0, "rejected": 0}
+    assert told["ledger"] == {"workers": 1, "pending_rows": 0, "stored": 1, "dropped": 0, "rejected": 0,
+                              "aside": 0}
 
 
 def test_without_postgres_costs_are_503_with_retry_after(make_gateway, make_postgres):

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+import zlib
 
 import pytest
 from daemons import family, signal_all, wait_gone
@@ -255,6 +257,49 @@ def test_files_of_a_dead_process_are_taken_over_by_another_that_runs(make_gatewa
     assert [line["rows"] for line in taken if line["rows"]] == [20]
     assert two.stop() == 0
     assert files(one) == []
+
+
+def make_older(path, days):
+    """Moves the times of a spool file's records back."""
+    with open(path, "rb") as f:
+        data = bytearray(f.read())
+    then = time.strftime("%Y-%m-%d ", time.gmtime(time.time() - days * 86400)).encode()
+    at = 64
+    while at < len(data) and int.from_bytes(data[at:at + 4], "little"):
+        n = int.from_bytes(data[at:at + 4], "little")
+        record = re.sub(rb"\t20\d\d-\d\d-\d\d (?=\d\d:)", b"\t" + then, bytes(data[at + 8:at + 8 + n]), count=1)
+        assert len(record) == n
+        data[at + 4:at + 8 + n] = zlib.crc32(record).to_bytes(4, "little") + record
+        at += 8 + (n + 7) // 8 * 8
+    with open(path, "wb") as f:
+        f.write(data)
+
+
+def test_a_file_that_comes_back_too_late_is_put_aside_and_can_be_stored_by_hand(make_gateway, make_postgres):
+    pg = make_postgres().migrate()
+    one = make_gateway(pg=pg, conf={"gateway.yaml": FAST})
+    pg.kill()
+    ids = [call(one) for _ in range(5)]
+    one.kill()
+    one.process = None
+    left = os.path.join(spool(one), files(one)[0])
+    make_older(left, 171)
+    pg.start()
+    two = make_gateway(pg=pg, env={"LEDGER_DIR": spool(one)}, conf={"gateway.yaml": FAST})
+    patient(lambda: os.path.exists(left + ".old"), lambda: files(one))
+    wait_until(lambda: events(two, "ledger_file_too_old"), "a line that names it")
+    told = events(two, "ledger_file_too_old")
+    assert [(t["file"], t["rows"]) for t in told] == [(os.path.basename(left) + ".old", 5)]
+    assert two.metrics()['ledger_rows_total{outcome="aside"}'] == 5
+    assert two.get("/api/v1/admin/costs").json["ledger"]["aside"] == 5
+    fresh = call(two)
+    assert_exactly_once(pg, [fresh], two)
+    assert set(ids) & in_table(pg).keys() == set()
+    # as README.md has it
+    name = os.path.basename(left).split(".")[0]
+    pg.psql("INSERT INTO ledger_progress (spool_id, pos) VALUES ('%s', 64)" % name)
+    os.rename(left + ".old", left)
+    assert_exactly_once(pg, ids + [fresh], two)
 
 
 def in_spool_of(gw, names):

@@ -511,6 +511,92 @@ static void test_a_database_put_back_to_an_older_state_gets_its_rows_again(void 
     assert_int_equal(db.now.n_rows, 5);
 }
 
+#define DAY_US 86400000000ll
+
+static struct ledger_row row_of_days_ago(const char *id, int days)
+{
+    struct ledger_row r = row_named(id);
+
+    r.at_wall_us = loop_wall_us() - (uint64_t)(days * DAY_US);
+    return r;
+}
+
+/* Leaves a file behind with rows of that age, as a process does that dies while the database is
+ * away, and starts the next one. */
+static void leave_rows(int days)
+{
+    struct ledger_row r = row_of_days_ago("left", days);
+
+    db.up = false;
+    for (unsigned i = 0; i < 3; i++)
+        ledger_add(&r);
+    ledger_deinit();
+    db.up = true;
+    assert_int_equal(ledger_init(conf), GW_OK);
+    turn_until(stats().pending_rows > 0 || stats().stored + stats().aside > 0);
+    turn_until(stats().pending_rows == 0);
+}
+
+static unsigned files_like(const char *end)
+{
+    char pattern[96];
+    glob_t found;
+    unsigned n;
+
+    snprintf(pattern, sizeof(pattern), "%s/*%s", dir, end);
+    n = glob(pattern, 0, NULL, &found) == 0 ? (unsigned)found.gl_pathc : 0;
+    globfree(&found);
+    return n;
+}
+
+static void test_a_file_the_database_may_have_forgotten_is_put_aside(void **state)
+{
+    leave_rows(171);
+    assert_int_equal(stored("\tleft\t"), 0);
+    assert_int_equal(stats().aside, 3);
+    assert_int_equal(ledger_pending_cost("key:" KEY), 0);
+    turn_until(files_like(".spool.old") == 1);
+    add("new");
+    turn_until(stats().pending_rows == 0);
+    assert_int_equal(stored("\tnew\t"), 1);
+}
+
+static void test_a_file_the_database_cannot_have_forgotten_is_stored(void **state)
+{
+    leave_rows(169);
+    assert_int_equal(stored("\tleft\t"), 3);
+    assert_int_equal(stats().aside + files_like(".spool.old"), 0);
+}
+
+/* As README.md has it: name it to the database, and give it its name back. */
+static void test_a_file_that_was_put_aside_can_be_stored_all_the_same(void **state)
+{
+    char from[128], to[128];
+    glob_t found;
+
+    leave_rows(300);
+    turn_until(files_like(".spool.old") == 1);
+    snprintf(from, sizeof(from), "%s/*.spool.old", dir);
+    assert_int_equal(glob(from, 0, NULL, &found), 0);
+    snprintf(from, sizeof(from), "%s", found.gl_pathv[0]);
+    globfree(&found);
+    snprintf(to, sizeof(to), "%.*s", (int)(strlen(from) - strlen(".old")), from);
+    snprintf(db.now.progress[0].id, SEGMENT_NAME, "%s", to + strlen(dir) + 1);
+    db.now.progress[0].pos = SEGMENT_HEADER;
+    db.now.n_progress = 1;
+    assert_int_equal(rename(from, to), 0);
+    turn_until(stored("\tleft\t") == 3);
+    turn_until(stats().pending_rows == 0);
+}
+
+static void test_a_file_from_the_future_is_put_aside(void **state)
+{
+    leave_rows(-11);
+    assert_int_equal(stats().aside, 3);
+    leave_rows(-9);
+    assert_int_equal(stored("\tleft\t"), 3);
+}
+
 static unsigned rejected_lines(void)
 {
     char pattern[96], cmd[256];
@@ -661,6 +747,10 @@ int main(void)
         T(test_a_commit_that_was_lost_is_made_again),
         T(test_rows_wait_while_the_database_is_away),
         T(test_a_database_put_back_to_an_older_state_gets_its_rows_again),
+        T(test_a_file_the_database_may_have_forgotten_is_put_aside),
+        T(test_a_file_the_database_cannot_have_forgotten_is_stored),
+        T(test_a_file_from_the_future_is_put_aside),
+        T(test_a_file_that_was_put_aside_can_be_stored_all_the_same),
         T(test_one_row_that_is_refused_holds_up_no_other),
         T(test_a_refused_row_that_cannot_be_put_aside_is_kept),
         T(test_usage_that_is_refused_is_left_out),

@@ -278,6 +278,47 @@ static void test_two_spools_share_a_directory(void **state)
     assert_true(slice_is(segment_next(spool_first(spool), &(size_t){0}), "another's"));
 }
 
+/* Behind the first n records. */
+static size_t position_of(const struct segment *g, unsigned n)
+{
+    size_t pos = 0;
+
+    while (n--)
+        segment_next(g, &pos);
+    return pos;
+}
+
+static void test_an_old_segment_takes_no_more_records(void **state)
+{
+    struct spool_config cfg = config();
+
+    cfg.fill_us = 1;
+    open_spool(cfg);
+    add_all(1, 1);
+    turn_until(files(".spool") == 2); /* another to go on in */
+    loop_turn();
+    add_all(2, 2);
+    assert_int_equal(spool_first(spool)->rows, 1);
+    assert_int_equal(ship_all(1), 3);
+}
+
+static void test_a_segment_that_is_refused_is_kept_under_another_name(void **state)
+{
+    open_spool(config());
+    add_all(1, 3);
+    spool_shipped(spool, spool_first(spool), position_of(spool_first(spool), 1), 1);
+    assert_int_equal(spool_put_aside(spool, spool_first(spool)), 2);
+    assert_int_equal(stats().rows, 0);
+    assert_int_equal(stats().bytes, 0);
+    assert_null(spool_first(spool));
+    turn_until(files(".spool.old") == 1);
+    add_all(4, 4);
+    assert_int_equal(ship_all(4), 5);
+    spool = spool_close(spool);
+    assert_int_equal(files(".spool.old"), 1);
+    assert_int_equal(files(".spool"), 0);
+}
+
 static void test_files_that_are_none_of_ours_are_set_aside(void **state)
 {
     char path[128];
@@ -509,6 +550,8 @@ int main(void)
         T(test_many_files_are_taken_over_a_few_at_a_time),
         T(test_two_spools_share_a_directory),
         T(test_files_that_are_none_of_ours_are_set_aside),
+        T(test_an_old_segment_takes_no_more_records),
+        T(test_a_segment_that_is_refused_is_kept_under_another_name),
         T(test_check_092_records_outlive_a_directory_that_is_cleared_under_them),
         T(test_a_spool_whose_file_is_removed_when_all_is_shipped_goes_on),
         T(test_records_damaged_under_us_are_given_up_and_hold_up_nothing),
