@@ -66,6 +66,9 @@ bool cli_args_parse(int argc, char **argv, const char *options, struct cli_args 
 /* --- what they may be ------------------------------------------------------------------------- */
 
 static bool wrong(const char *option, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static bool wrong(const char *option, const char *format, ...)
 {
     va_list args;
 

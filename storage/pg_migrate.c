@@ -45,6 +45,9 @@ static uint64_t now_ms(void)
 }
 
 static void say_line(const struct migrator *m, bool complaint, const char *fmt, va_list ap)
+    __attribute__((format(printf, 3, 0)));
+
+static void say_line(const struct migrator *m, bool complaint, const char *fmt, va_list ap)
 {
     char line[2048];
 

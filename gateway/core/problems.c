@@ -83,6 +83,9 @@ static void insert(struct problems *ps, const char *file, unsigned line, bool wa
 }
 
 static void add(struct problems *ps, const char *file, unsigned line, bool warning, const char *fmt,
+                va_list ap) __attribute__((format(printf, 5, 0)));
+
+static void add(struct problems *ps, const char *file, unsigned line, bool warning, const char *fmt,
                 va_list ap)
 {
     char text[TEXT_MAX];

@@ -102,8 +102,8 @@ static void test_garbage_in_a_stream_is_a_bad_answer(void **state)
         "data: {\"type\":\"content_block_delta\",\"index\":5,\"delta\":{}}\n\n",
         "data: {\"type\":\"content_block_start\",\"index\":0}\n\n",
         "data: {\"type\":\"content_block_stop\",\"index\":\"x\"}\n\n",
-        "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":"
-        "\"tool_use\"}}\n\n",
+        ("data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":"
+         "\"tool_use\"}}\n\n"),
         "data: {\"type\":\"ping\",\"x\":\"\xff\"}\n\n",
     };
 

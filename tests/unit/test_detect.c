@@ -115,8 +115,8 @@ static void test_ordinary_text_is_left_alone(void **state)
         "if (a == b || c != d && e) { return x; }",
         "The set {x | x > 0} and f(x) = y or g(y) = z.",
         "Online shopping = fun; onboarding = work, once = never.",
-        "Kosten: 5 & 6 Euro; 100% sicher; gr\xc3\xb6\xc3\x9f"
-        "er als 3 < 4.",
+        ("Kosten: 5 & 6 Euro; 100% sicher; gr\xc3\xb6\xc3\x9f"
+         "er als 3 < 4."),
         "He said 'insert the coin into the slot' and \"execute the plan\".",
         "`printf` and `struct foo` are in C; $x and $(document) are not.",
         "https://example.org/a/b?c=d&e=f#g",
