@@ -88,7 +88,7 @@ struct request {
     const struct route *route;               /* NULL: no such route */
     struct slice params[REQUEST_MAX_PARAMS]; /* path parameters in order, decoded */
     struct slice id;                         /* X-Request-ID */
-    struct slice traceparent;                /* W3C, ours or the client's with our span */
+    struct slice traceparent;                /* W3C, the client's with our span; or none */
     struct identity who;
     const struct principal *principal; /* what `who` may do, NULL = nobody known; the reference is
                                           the middleware's that set it, and lasts as the arena */

@@ -3,8 +3,8 @@
  *
  * A client's X-Request-ID is kept when it is 1 to 128 characters of [A-Za-z0-9._:-]; anything else
  * is replaced, so that nothing a client sends can forge a log line or a header. traceparent follows
- * W3C Trace Context, level 1: a valid one keeps its trace id and gets a new span, else a trace
- * begins here.
+ * W3C Trace Context, level 1: a valid one goes on with a span of ours. None begins here, since
+ * nobody would record its root: what a provider sees is found by the request id.
  */
 #include "gateway/core/conceal.h"
 #include "gateway/core/hex.h"
@@ -60,21 +60,18 @@ static bool trace_is_valid(struct slice t)
            hex_is_lower(t.p[54]);
 }
 
-static struct slice new_trace(struct request *req)
+/* The client's trace with a span of ours; empty when there is none, or more than one. */
+static struct slice trace_of(struct request *req)
 {
     struct slice theirs = request_header(req, "traceparent");
-    char *p = arena_bytes(req->arena, TRACEPARENT_BYTES);
+    char *p;
 
+    if (!trace_is_valid(theirs) || request_header_count(req, "traceparent") != 1)
+        return SLICE_NONE;
+    p = arena_bytes(req->arena, TRACEPARENT_BYTES);
     if (!p)
         return SLICE_NONE;
-    if (trace_is_valid(theirs) && request_header_count(req, "traceparent") == 1) {
-        memcpy(p, theirs.p, TRACEPARENT_BYTES);
-    } else {
-        memcpy(p, "00-", 3);
-        rng_hex(p + 3, 16);
-        memcpy(p + 35, "-", 1);
-        memcpy(p + 52, "-01", 3);
-    }
+    memcpy(p, theirs.p, TRACEPARENT_BYTES);
     rng_hex(p + 36, 8);
     return slice_of(p, TRACEPARENT_BYTES);
 }
@@ -95,7 +92,7 @@ enum chain_verdict request_id_run(struct request *req)
     struct slice theirs = request_header(req, "x-request-id");
 
     req->id = id_is_sane(theirs) ? theirs : new_id(req);
-    req->traceparent = new_trace(req);
+    req->traceparent = trace_of(req);
     req->log.request_id = req->id;
     log_start(req);
     return CHAIN_NEXT;

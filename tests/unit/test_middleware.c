@@ -103,7 +103,7 @@ static void test_a_valid_trace_goes_on_with_a_span_of_ours(void **state)
     drop(req);
 }
 
-static void test_any_other_trace_begins_here(void **state)
+static void test_no_other_trace_goes_on(void **state)
 {
     static const char *const bad[] = {
         "",
@@ -125,16 +125,13 @@ static void test_any_other_trace_begins_here(void **state)
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         req = request_of(&public_route, "traceparent", bad[i]);
         request_id_run(req);
-        assert_int_equal(req->traceparent.n, 55);
-        assert_memory_equal(req->traceparent.p, "00-", 3);
-        assert_memory_not_equal(req->traceparent.p + 3, TRACE, 32);
-        assert_memory_equal(req->traceparent.p + 52, "-01", 3);
+        assert_int_equal(req->traceparent.n, 0);
         drop(req);
     }
     req = request_of(&public_route, "traceparent", "00-" TRACE "-" SPAN "-01", "traceparent",
                      "00-" TRACE "-" SPAN "-01");
     request_id_run(req);
-    assert_memory_not_equal(req->traceparent.p + 3, TRACE, 32);
+    assert_int_equal(req->traceparent.n, 0);
     drop(req);
 }
 
@@ -598,7 +595,7 @@ int main(void)
         T(test_request_ids_of_our_own_differ),
         T(test_an_answer_without_the_chain_has_an_id_too),
         T(test_a_valid_trace_goes_on_with_a_span_of_ours),
-        T(test_any_other_trace_begins_here),
+        T(test_no_other_trace_goes_on),
         T(test_the_start_of_a_request_is_logged_for_debugging_only),
         T(test_the_client_is_the_rightmost_hop_that_is_no_proxy),
         T(test_an_address_has_one_spelling),
