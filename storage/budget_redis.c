@@ -253,23 +253,34 @@ static void add_key(struct call *c, const char *end)
     c->keys[c->n_keys++] = slice_of(to, (size_t)(end - to));
 }
 
-/* Behind that "day1767225600:sum": 5 + 20 + 1 + 5 bytes at most. */
+/* Behind that "day1767225600:"; 26 bytes at most. */
+static char *put_period(char *to, const struct budget_hold *h, unsigned i)
+{
+    to = stpcpy(put_scope(to, h, i), budget_period_name(h->scopes[i].period));
+    return stpcpy(decimal_i64(to, h->period[i].begin), ":");
+}
+
 static void add_sum_key(struct call *c, const struct budget_hold *h, unsigned i, const char *what)
 {
-    char *at = put_scope(c->text[c->n_keys], h, i);
+    add_key(c, stpcpy(put_period(c->text[c->n_keys], h, i), what));
+}
 
-    at = stpcpy(at, budget_period_name(h->scopes[i].period));
-    at = decimal_i64(at, h->period[i].begin);
-    at = stpcpy(at, ":");
-    add_key(c, stpcpy(at, what));
+/* A key that begins as another one does. */
+static void add_key_like(struct call *c, const char *begin, size_t n, const char *what)
+{
+    add_key(c, stpcpy(mempcpy(c->text[c->n_keys], begin, n), what));
 }
 
 static void add_scope_keys(struct call *c, const struct budget_hold *h)
 {
     for (unsigned i = 0; i < h->n; i++) {
-        add_sum_key(c, h, i, "sum");
-        add_sum_key(c, h, i, "due");
-        add_sum_key(c, h, i, "late");
+        const char *begin = c->text[c->n_keys];
+        char *end = put_period(c->text[c->n_keys], h, i);
+        size_t n = (size_t)(end - begin);
+
+        add_key(c, stpcpy(end, "sum"));
+        add_key_like(c, begin, n, "due");
+        add_key_like(c, begin, n, "late");
         add_key(c, stpcpy(put_scope(c->text[c->n_keys], h, i), "rate"));
     }
 }
