@@ -98,10 +98,20 @@ static enum chain_verdict need_ops(struct request *req)
     return is_local(req) && !is_forwarded(req) ? CHAIN_NEXT : need_admin(req);
 }
 
+/* What is told to one caller is no other's. A shared cache knows that of requests with
+ * Authorization, but not of those with x-api-key or ?key=; who is answered may keep it and ask
+ * again with its ETag. Handlers may say something stricter. */
+static void keep_private(struct request *req)
+{
+    if (req->route->access != ACCESS_PUBLIC && req->route->method == HTTP_GET)
+        request_set_header(req, "Cache-Control", SLICE("private, no-cache"));
+}
+
 enum chain_verdict authorise_run(struct request *req)
 {
     if (!req->route)
         return CHAIN_NEXT;
+    keep_private(req);
     switch (req->route->access) {
     case ACCESS_PUBLIC:
         return CHAIN_NEXT;

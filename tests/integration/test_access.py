@@ -172,6 +172,8 @@ def test_every_route_lets_in_whom_it_is_for_and_nobody_else(gw, postgres):
                     how, statuses = "is", 403  # it is nobody's
                 answer = ask(gw, method, path, {**headers, **far})
                 asked += 1
+                if method == "GET":  # one caller's answer is in no cache for others
+                    assert answer.headers["cache-control"] == "private, no-cache", path
                 if (answer.status == statuses) if how == "is" else (answer.status not in statuses):
                     continue
                 wrong.append((method, path, what, answer.status, how, statuses))
