@@ -142,8 +142,7 @@ bool cli_args_list(const char *option, const char *text, enum form_class class, 
     unsigned n = 0;
     bool more = text != NULL;
 
-    buf_init(ret_json, MAX_ITEMS * ITEM_CHARS * 8);
-    json_writer_init(&w, ret_json);
+    json_begin(&w, ret_json, MAX_ITEMS * ITEM_CHARS * 8);
     json_arr(&w);
     while (more) {
         size_t comma = slice_find(rest, ',');

@@ -46,13 +46,11 @@ void admin_config(struct request *req)
     struct json_writer w;
     struct buf out;
 
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     json_obj(&w);
     json_kv_int(&w, "generation", c->generation);
     json_kv_cstr(&w, "dir", c->dir);
-    json_put_key(&w, "keys");
-    json_arr(&w);
+    json_kv_arr(&w, "keys");
     conf_each(c, put_key, &w);
     json_arr_end(&w);
     json_obj_end(&w);
@@ -74,14 +72,12 @@ static void answer_applied(struct request *req, const struct reload_result *r)
     struct json_writer w;
     struct buf out;
 
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     json_obj(&w);
     json_kv_bool(&w, "reloaded", true);
     json_kv_int(&w, "generation", r->generation);
     json_kv_int(&w, "workers", req->conf->workers);
-    json_put_key(&w, "warnings");
-    json_arr(&w);
+    json_kv_arr(&w, "warnings");
     for (unsigned i = 0; i < r->problems->n; i++) {
         const struct problem *p = &r->problems->items[i];
         struct slice place = place_of(req->arena, p);

@@ -31,8 +31,7 @@ static void answer(struct request *req, const struct asked *in)
     struct json_writer w;
     struct buf out;
 
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     json_obj(&w);
     json_kv_text(&w, "component", in->component);
     json_kv_str(&w, "level", in->level);

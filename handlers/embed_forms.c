@@ -191,8 +191,7 @@ static void put_openai(struct json_writer *w, struct request *req,
     unsigned i;
 
     json_kv_cstr(w, "object", "list");
-    json_put_key(w, "data");
-    json_arr(w);
+    json_kv_arr(w, "data");
     for (i = 0; i < ans->n; i++) {
         json_obj(w);
         json_kv_cstr(w, "object", "embedding");
@@ -203,8 +202,7 @@ static void put_openai(struct json_writer *w, struct request *req,
     }
     json_arr_end(w);
     json_kv_str(w, "model", model_of(ask, ans));
-    json_put_key(w, "usage");
-    json_obj(w);
+    json_kv_obj(w, "usage");
     json_kv_int(w, "prompt_tokens", (int64_t)ans->usage.input);
     json_kv_int(w, "total_tokens", (int64_t)ans->usage.input);
     json_obj_end(w);
@@ -216,15 +214,13 @@ static void put_native(struct json_writer *w, struct request *req,
 {
     unsigned i;
 
-    json_put_key(w, "embeddings");
-    json_arr(w);
+    json_kv_arr(w, "embeddings");
     for (i = 0; i < ans->n; i++)
         put_vector(w, req, ask, &ans->vectors[i]);
     json_arr_end(w);
     json_kv_int(w, "dimension", ans->n ? (int64_t)dimension_of(ans->vectors[0].value) : 0);
     json_kv_str(w, "model", model_of(ask, ans));
-    json_put_key(w, "cached");
-    json_arr(w);
+    json_kv_arr(w, "cached");
     for (i = 0; i < ans->n; i++)
         json_put_bool(w, cached[i]);
     json_arr_end(w);

@@ -136,8 +136,7 @@ static void put_usage(struct json_writer *w, const struct convo_usage *u)
 {
     if (!u->known)
         return;
-    json_put_key(w, "usageMetadata");
-    json_obj(w);
+    json_kv_obj(w, "usageMetadata");
     json_kv_int(w, "promptTokenCount", (int64_t)u->input);
     json_obj_end(w);
 }
@@ -163,8 +162,7 @@ static void write_batch(struct json_writer *w, struct request *req,
 {
     (void)req;
     (void)ask;
-    json_put_key(w, "embeddings");
-    json_arr(w);
+    json_kv_arr(w, "embeddings");
     for (unsigned i = 0; i < ans->n; i++)
         put_vector(w, &ans->vectors[i]);
     json_arr_end(w);

@@ -12,8 +12,7 @@ static void put_methods(struct json_writer *w, unsigned capabilities)
     static const char *const chat[] = {"generateContent", "streamGenerateContent", "countTokens"};
     static const char *const embed[] = {"embedContent", "batchEmbedContents"};
 
-    json_put_key(w, "supportedGenerationMethods");
-    json_arr(w);
+    json_kv_arr(w, "supportedGenerationMethods");
     for (size_t i = 0; i < 3 && !(capabilities & REGISTRY_CAN_EMBED); i++)
         json_put_cstr(w, chat[i]);
     for (size_t i = 0; i < 2 && (capabilities & REGISTRY_CAN_EMBED); i++)
@@ -75,11 +74,9 @@ void generate_models(struct request *req)
         return;
     }
     page.size = page.size < 1 || page.size > MAX_PAGE ? MAX_PAGE : page.size;
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     json_obj(&w);
-    json_put_key(&w, "models");
-    json_arr(&w);
+    json_kv_arr(&w, "models");
     for (const struct registry_alias *a = r->aliases; a; a = a->next)
         if (a->n_targets)
             put_on_page(&w, &page, a->name, a->targets[0].model);
@@ -110,8 +107,7 @@ void generate_model(struct request *req)
         request_fail(req, err, &d);
         return;
     }
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     put_model(&w, models_is_alias(r, name) ? name : route.targets[0].model->id,
               route.targets[0].model);
     request_finish_buf(req, &out);

@@ -106,8 +106,7 @@ static const char *overall_word(const struct tally *t)
 
 static void put_checks(struct json_writer *w, const struct tally *t)
 {
-    json_put_key(w, "checks");
-    json_obj(w);
+    json_kv_obj(w, "checks");
     json_kv_cstr(w, "postgres", postgres_word());
     json_kv_cstr(w, "schema", schema_words[dbversion_state()]);
     json_kv_cstr(w, "redis", redis_word());
@@ -124,8 +123,7 @@ void health_full(struct request *req)
     struct buf out;
 
     provider_each(on_count, &t);
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     t.w = &w;
     json_obj(&w);
     json_kv_cstr(&w, "status", overall_word(&t));
@@ -136,8 +134,7 @@ void health_full(struct request *req)
     json_kv_int(&w, "config_generation", conf_current()->generation);
     json_kv_bool(&w, "draining", server_draining());
     put_checks(&w, &t);
-    json_put_key(&w, "circuit_breakers");
-    json_obj(&w);
+    json_kv_obj(&w, "circuit_breakers");
     provider_each(on_circuit, &t);
     json_obj_end(&w);
     json_kv_cstr(&w, "rate_limiter", limiter_word(req->conf));

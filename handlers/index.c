@@ -47,13 +47,11 @@ void index_get(struct request *req)
     struct links l = {.n = 0};
     struct buf out;
 
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&l.w, &out);
+    json_begin(&l.w, &out, MAX_OUT);
     json_obj(&l.w);
     json_kv_cstr(&l.w, "name", "postern");
     json_kv_cstr(&l.w, "version", POSTERN_VERSION);
-    json_put_key(&l.w, "links");
-    json_obj(&l.w);
+    json_kv_obj(&l.w, "links");
     routes_each(put_link, &l);
     json_obj_end(&l.w);
     json_obj_end(&l.w);

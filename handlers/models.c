@@ -117,11 +117,9 @@ static void list_anthropic(struct request *req)
         request_fail(req, err, err == GW_ESCHEMA ? &d : NULL);
         return;
     }
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     json_obj(&w);
-    json_put_key(&w, "data");
-    json_arr(&w);
+    json_kv_arr(&w, "data");
     for (const struct registry_alias *a = r->aliases; a; a = a->next)
         put_on_page(&w, &page, a->name);
     for (const struct registry_model *m = r->models; m; m = m->next)
@@ -147,12 +145,10 @@ void models_list(struct request *req)
         list_anthropic(req);
         return;
     }
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     json_obj(&w);
     json_kv_cstr(&w, "object", "list");
-    json_put_key(&w, "data");
-    json_arr(&w);
+    json_kv_arr(&w, "data");
     for (a = r->aliases; a; a = a->next)
         put_openai(&w, a->name, "postern");
     for (m = r->models; m; m = m->next)
@@ -178,8 +174,7 @@ void models_get(struct request *req)
         request_fail(req, err, &d);
         return;
     }
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     if (surface_of(req) == SURFACE_ANTHROPIC)
         put_anthropic(&w, models_is_alias(r, req->params[0]) ? req->params[0]
                                                              : route.targets[0].model->id);
@@ -206,8 +201,7 @@ static void put_capabilities(struct json_writer *w, unsigned bits)
                                         "reasoning", "audio", "embeddings"};
     unsigned i;
 
-    json_put_key(w, "capabilities");
-    json_arr(w);
+    json_kv_arr(w, "capabilities");
     for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (bits & (1u << i))
             json_put_cstr(w, names[i]);
@@ -224,8 +218,7 @@ static void put_native(struct json_writer *w, const struct registry_model *m)
     json_kv_int(w, "context_tokens", m->context_tokens);
     json_kv_int(w, "max_output_tokens", m->max_output_tokens);
     put_capabilities(w, m->capabilities);
-    json_put_key(w, "usd_per_million_tokens");
-    json_obj(w);
+    json_kv_obj(w, "usd_per_million_tokens");
     put_price(w, "input", m->pico_usd.input);
     put_price(w, "output", m->pico_usd.output);
     put_price(w, "cache_read", m->pico_usd.cache_read);
@@ -248,8 +241,7 @@ static void put_alias(struct json_writer *w, const struct registry_alias *a)
     json_obj(w);
     json_kv_str(w, "name", a->name);
     json_kv_cstr(w, "strategy", strategy_name(a->strategy));
-    json_put_key(w, "targets");
-    json_arr(w);
+    json_kv_arr(w, "targets");
     for (i = 0; i < a->n_targets; i++) {
         json_obj(w);
         json_kv_str(w, "model", a->targets[i].model->id);
@@ -268,17 +260,14 @@ void models_native(struct request *req)
     struct json_writer w;
     struct buf out;
 
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     json_obj(&w);
     json_kv_cstr(&w, "price_version", r->price_version);
-    json_put_key(&w, "models");
-    json_arr(&w);
+    json_kv_arr(&w, "models");
     for (m = r->models; m; m = m->next)
         put_native(&w, m);
     json_arr_end(&w);
-    json_put_key(&w, "aliases");
-    json_arr(&w);
+    json_kv_arr(&w, "aliases");
     for (a = r->aliases; a; a = a->next)
         put_alias(&w, a);
     json_arr_end(&w);
@@ -323,11 +312,9 @@ void models_providers(struct request *req)
     struct json_writer w;
     struct buf out;
 
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     json_obj(&w);
-    json_put_key(&w, "providers");
-    json_arr(&w);
+    json_kv_arr(&w, "providers");
     for (p = r->providers; p; p = p->next)
         put_provider(&w, p);
     json_arr_end(&w);

@@ -44,8 +44,7 @@ static struct me *me_new(struct request *req, size_t max_bytes)
 
     if (!m)
         return NULL;
-    buf_init(&m->out, max_bytes);
-    json_writer_init(&m->w, &m->out);
+    json_begin(&m->w, &m->out, max_bytes);
     json_obj(&m->w);
     if (arena_defer(req->arena, free_out, &m->out))
         return m;
@@ -81,8 +80,7 @@ static void on_standing(enum gw_err err, const struct budget_standing *s, void *
     const struct principal *p = m->q.req->principal;
 
     query_over(&m->q);
-    json_put_key(&m->w, "budgets");
-    json_arr(&m->w);
+    json_kv_arr(&m->w, "budgets");
     for (unsigned i = 0; i < p->n_budget_scopes; i++)
         put_budget(&m->w, &p->scopes_of_budget[i], err ? NULL : &s[i]);
     json_arr_end(&m->w);
@@ -301,8 +299,7 @@ static void begin_part(struct me *m, unsigned part)
 {
     m->part = part;
     m->offset = 0;
-    json_put_key(&m->w, parts[part].name);
-    json_arr(&m->w);
+    json_kv_arr(&m->w, parts[part].name);
     ask_part(m);
 }
 
@@ -332,8 +329,7 @@ static void on_exported_user(enum gw_err err, const struct pg_rows *rows, void *
 
     if (!query_good(&m->q, err) || !query_found(&m->q, user_read(rows, 0, &u), "user"))
         return;
-    json_put_key(&m->w, "user");
-    json_obj(&m->w);
+    json_kv_obj(&m->w, "user");
     people_put(&m->w, &u);
     json_obj_end(&m->w);
     begin_part(m, 0);

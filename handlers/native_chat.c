@@ -168,8 +168,7 @@ static void put_common(struct json_writer *w, struct chat *c, const struct convo
         json_put_raw(w, cost);
     else
         json_put_null(w);
-    json_put_key(w, "sources");
-    json_arr(w);
+    json_kv_arr(w, "sources");
     json_arr_end(w);
     json_kv_bool(w, "cached", false);
 }

@@ -60,11 +60,9 @@ void ops_circuits(struct request *req)
     struct circuits c = {0};
     struct buf out;
 
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&c.w, &out);
+    json_begin(&c.w, &out, MAX_OUT);
     json_obj(&c.w);
-    json_put_key(&c.w, "circuits");
-    json_arr(&c.w);
+    json_kv_arr(&c.w, "circuits");
     provider_each(put_circuit, &c);
     json_arr_end(&c.w);
     json_obj_end(&c.w);
@@ -84,8 +82,7 @@ void ops_circuit_reset(struct request *req)
         return;
     }
     admin_audit(req, "circuit.reset", req->params[0], "ok", SLICE_NONE);
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&c.w, &out);
+    json_begin(&c.w, &out, MAX_OUT);
     provider_each(put_circuit, &c);
     request_finish_buf(req, &out);
 }

@@ -179,8 +179,7 @@ void query_deny_missing(struct request *req, const char *what)
 
 void query_object(struct json_writer *w, struct buf *out)
 {
-    buf_init(out, QUERY_MAX_OUT);
-    json_writer_init(w, out);
+    json_begin(w, out, QUERY_MAX_OUT);
     json_obj(w);
 }
 
@@ -318,8 +317,7 @@ struct slice query_strings(struct arena *a, const struct form_list *list)
     struct slice text;
     struct buf out;
 
-    buf_init(&out, QUERY_MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, QUERY_MAX_OUT);
     json_arr(&w);
     for (unsigned i = 0; i < list->n; i++)
         json_put_str(&w, list->items[i]);

@@ -130,6 +130,8 @@ struct json_writer {
 };
 
 void json_writer_init(struct json_writer *w, struct buf *out);
+/* The same with a buffer of its own, of so many bytes at most; the caller frees it. */
+void json_begin(struct json_writer *w, struct buf *out, size_t max_bytes);
 void json_obj(struct json_writer *w);
 void json_obj_end(struct json_writer *w);
 void json_arr(struct json_writer *w);
@@ -155,6 +157,8 @@ void json_kv_double(struct json_writer *w, const char *key, double v);
 void json_kv_bool(struct json_writer *w, const char *key, bool v);
 void json_kv_null(struct json_writer *w, const char *key);
 void json_kv_raw(struct json_writer *w, const char *key, struct slice value);
+void json_kv_obj(struct json_writer *w, const char *key); /* begins one */
+void json_kv_arr(struct json_writer *w, const char *key);
 
 /* Appends `text` escaped, without quotes. */
 void json_escape(struct buf *out, struct slice text);

@@ -44,6 +44,12 @@ void json_writer_init(struct json_writer *w, struct buf *out)
     *w = (struct json_writer){.out = out};
 }
 
+void json_begin(struct json_writer *w, struct buf *out, size_t max_bytes)
+{
+    buf_init(out, max_bytes);
+    json_writer_init(w, out);
+}
+
 /* Before each value: the comma when one is due; afterwards the next one is. */
 static void before_value(struct json_writer *w)
 {
@@ -197,6 +203,18 @@ void json_kv_bool(struct json_writer *w, const char *key, bool v)
 {
     json_put_key(w, key);
     json_put_bool(w, v);
+}
+
+void json_kv_obj(struct json_writer *w, const char *key)
+{
+    json_put_key(w, key);
+    json_obj(w);
+}
+
+void json_kv_arr(struct json_writer *w, const char *key)
+{
+    json_put_key(w, key);
+    json_arr(w);
 }
 
 void json_kv_null(struct json_writer *w, const char *key)

@@ -153,8 +153,7 @@ void page_begin(struct json_writer *w, struct buf *out)
 {
     json_writer_init(w, out);
     json_obj(w);
-    json_put_key(w, "items");
-    json_arr(w);
+    json_kv_arr(w, "items");
 }
 
 void page_reply(struct request *req, const struct page *p, int64_t total, struct json_writer *w)

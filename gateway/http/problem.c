@@ -80,8 +80,7 @@ static void write_items(struct json_writer *w, const struct error_item *items, u
 {
     if (n == 0)
         return;
-    json_put_key(w, "errors");
-    json_arr(w);
+    json_kv_arr(w, "errors");
     for (unsigned i = 0; i < n; i++) {
         json_obj(w);
         if (items[i].param.n)
@@ -122,8 +121,7 @@ static void write_native(struct json_writer *w, const struct parts *p)
 static void write_openai(struct json_writer *w, const struct parts *p)
 {
     json_obj(w);
-    json_put_key(w, "error");
-    json_obj(w);
+    json_kv_obj(w, "error");
     json_kv_str(w, "message", p->message);
     json_kv_cstr(w, "type", p->info->openai_type);
     json_kv_text(w, "param", p->param);
@@ -149,8 +147,7 @@ static void write_anthropic(struct json_writer *w, const struct parts *p)
 {
     json_obj(w);
     json_kv_cstr(w, "type", "error");
-    json_put_key(w, "error");
-    json_obj(w);
+    json_kv_obj(w, "error");
     json_kv_cstr(w, "type",
                  name_of(anthropic_types, p->status, "invalid_request_error", "api_error"));
     put_placed_message(w, p);
@@ -162,13 +159,11 @@ static void write_anthropic(struct json_writer *w, const struct parts *p)
 static void write_google(struct json_writer *w, const struct parts *p)
 {
     json_obj(w);
-    json_put_key(w, "error");
-    json_obj(w);
+    json_kv_obj(w, "error");
     json_kv_int(w, "code", p->status);
     json_kv_str(w, "message", p->message);
     json_kv_cstr(w, "status", name_of(google_statuses, p->status, "INVALID_ARGUMENT", "INTERNAL"));
-    json_put_key(w, "details");
-    json_arr(w);
+    json_kv_arr(w, "details");
     json_obj(w);
     json_kv_cstr(w, "@type", "type.googleapis.com/google.rpc.ErrorInfo");
     json_kv_str(w, "reason", p->code);

@@ -348,8 +348,7 @@ static enum gw_err opaque_end(struct dialect_decoder *d, const struct block *b)
         err = json_parse(d->event, buf_slice(&d->input), NULL, &input, NULL);
     if (err)
         return err == GW_ENOMEM ? err : GW_EUPBAD;
-    buf_init(&whole, b->raw.n + d->input.n + 64);
-    json_writer_init(&w, &whole);
+    json_begin(&w, &whole, b->raw.n + d->input.n + 64);
     json_obj(&w);
     for (struct json it = json_first(block); json_exists(it); it = json_next(block, it)) {
         if (slice_is(json_key(it), "input"))

@@ -35,8 +35,7 @@ static void block(struct writer *r, const char *role, const char *type)
     if (!r->open) {
         json_obj(r->w);
         json_kv_cstr(r->w, "role", role);
-        json_put_key(r->w, "content");
-        json_arr(r->w);
+        json_kv_arr(r->w, "content");
         r->open = true;
     }
     json_obj(r->w);
@@ -71,8 +70,7 @@ static void write_text(struct writer *r, const char *role, const struct convo_pa
 
 static void source_base64(struct writer *r, struct slice mime, struct slice data)
 {
-    json_put_key(r->w, "source");
-    json_obj(r->w);
+    json_kv_obj(r->w, "source");
     json_kv_cstr(r->w, "type", "base64");
     json_kv_str(r->w, "media_type", mime);
     json_kv_str(r->w, "data", data);
@@ -81,8 +79,7 @@ static void source_base64(struct writer *r, struct slice mime, struct slice data
 
 static void source_url(struct writer *r, struct slice url)
 {
-    json_put_key(r->w, "source");
-    json_obj(r->w);
+    json_kv_obj(r->w, "source");
     json_kv_cstr(r->w, "type", "url");
     json_kv_str(r->w, "url", url);
     json_obj_end(r->w);
@@ -126,8 +123,7 @@ static enum gw_err write_plain_document(struct writer *r, const char *role,
         return convo_refuse(r->rep, GW_EBADREQ, SLICE("file.file_data"),
                             SLICE("a text file must be UTF-8 in base64"));
     block(r, role, "document");
-    json_put_key(r->w, "source");
-    json_obj(r->w);
+    json_kv_obj(r->w, "source");
     json_kv_cstr(r->w, "type", "text");
     json_kv_cstr(r->w, "media_type", "text/plain");
     json_kv_str(r->w, "data", text);
@@ -239,8 +235,7 @@ static enum gw_err write_tool_result(struct writer *r, const struct convo_part *
         if (only->text.n > 0)
             json_kv_str(r->w, "content", only->text);
     } else if (p->content) {
-        json_put_key(r->w, "content");
-        json_arr(r->w);
+        json_kv_arr(r->w, "content");
         for (const struct convo_part *q = p->content; q && !err; q = q->next)
             err = write_media(r, "user", q);
         json_arr_end(r->w);
@@ -340,8 +335,7 @@ static enum gw_err write_messages(struct writer *r)
     size_t before;
     enum gw_err err = GW_OK;
 
-    json_put_key(r->w, "messages");
-    json_arr(r->w);
+    json_kv_arr(r->w, "messages");
     before = r->w->out->n;
     for (; t && !err; t = end) {
         if (t->name.n > 0)
@@ -371,8 +365,7 @@ static enum gw_err write_system_turn(struct writer *r, const struct convo_turn *
         if (media_is_blank(p->text))
             continue;
         if (!*open) {
-            json_put_key(r->w, "system");
-            json_arr(r->w);
+            json_kv_arr(r->w, "system");
             *open = true;
         }
         json_obj(r->w);

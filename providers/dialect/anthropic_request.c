@@ -169,8 +169,7 @@ static enum gw_err write_tool_choice(struct request *r)
         type = "auto";
     if (!type)
         return GW_OK;
-    json_put_key(&r->w, "tool_choice");
-    json_obj(&r->w);
+    json_kv_obj(&r->w, "tool_choice");
     json_kv_cstr(&r->w, "type", type);
     if (strcmp(type, "tool") == 0 && r->plan.emulate)
         json_kv_str(&r->w, "name", r->plan.answer_tool);
@@ -195,8 +194,7 @@ static enum gw_err write_tools(struct request *r)
                                 SLICE("there is no tool to choose"));
         return GW_OK;
     }
-    json_put_key(&r->w, "tools");
-    json_arr(&r->w);
+    json_kv_arr(&r->w, "tools");
     for (const struct convo_tool *t = r->c->tools; t && !err; t = t->next)
         err = write_tool(r, t);
     if (!err && r->plan.emulate)
@@ -251,8 +249,7 @@ static enum gw_err write_stop(struct request *r)
 {
     if (r->c->n_stop == 0)
         return GW_OK;
-    json_put_key(&r->w, "stop_sequences");
-    json_arr(&r->w);
+    json_kv_arr(&r->w, "stop_sequences");
     for (unsigned i = 0; i < r->c->n_stop; i++) {
         if (media_is_blank(r->c->stop[i]))
             return refuse(r, SLICE("stop"),
@@ -273,8 +270,7 @@ static void write_thinking(struct request *r)
 
     if (r->plan.thinking == ANTHROPIC_THINKING_UNSET)
         return;
-    json_put_key(&r->w, "thinking");
-    json_obj(&r->w);
+    json_kv_obj(&r->w, "thinking");
     json_kv_cstr(&r->w, "type", types[r->plan.thinking]);
     if (r->plan.thinking == ANTHROPIC_THINKING_BUDGET)
         json_kv_int(&r->w, "budget_tokens", r->plan.budget);
@@ -290,13 +286,11 @@ static enum gw_err write_output_config(struct request *r)
 
     if (!format && !r->plan.effort)
         return GW_OK;
-    json_put_key(&r->w, "output_config");
-    json_obj(&r->w);
+    json_kv_obj(&r->w, "output_config");
     if (r->plan.effort)
         json_kv_cstr(&r->w, "effort", r->plan.effort);
     if (format) {
-        json_put_key(&r->w, "format");
-        json_obj(&r->w);
+        json_kv_obj(&r->w, "format");
         json_kv_cstr(&r->w, "type", "json_schema");
         json_put_key(&r->w, "schema");
         err = put_closed(r, r->c->schema, "response_format.json_schema.schema");
@@ -329,8 +323,7 @@ static void write_account(struct request *r)
     if (r->c->user.n > MAX_USER_ID || is_personal(r->c->user)) {
         convo_drop(r->rep, "user");
     } else if (r->c->user.n > 0) {
-        json_put_key(&r->w, "metadata");
-        json_obj(&r->w);
+        json_kv_obj(&r->w, "metadata");
         json_kv_str(&r->w, "user_id", r->c->user);
         json_obj_end(&r->w);
     }

@@ -225,15 +225,12 @@ static enum gw_err google_encode_embed(struct arena *a, const struct dialect_emb
                             SLICE("this provider takes texts, no token numbers"));
     json_writer_init(&w, out->body);
     json_obj(&w);
-    json_put_key(&w, "requests");
-    json_arr(&w);
+    json_kv_arr(&w, "requests");
     for (unsigned i = 0; i < r->n_inputs; i++) {
         json_obj(&w);
         json_kv_str(&w, "model", name);
-        json_put_key(&w, "content");
-        json_obj(&w);
-        json_put_key(&w, "parts");
-        json_arr(&w);
+        json_kv_obj(&w, "content");
+        json_kv_arr(&w, "parts");
         json_obj(&w);
         json_kv_str(&w, "text", r->inputs[i]);
         json_obj_end(&w);

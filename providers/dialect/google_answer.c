@@ -120,15 +120,13 @@ static void put_probabilities(struct json_writer *w, struct json result)
     struct json tops = json_get(result, "topCandidates"), top = json_first(tops);
 
     json_obj(w);
-    json_put_key(w, "content");
-    json_arr(w);
+    json_kv_arr(w, "content");
     for (struct json it = json_first(chosen); json_exists(it); it = json_next(chosen, it)) {
         struct json list = json_get(top, "candidates");
 
         json_obj(w);
         put_probability(w, it);
-        json_put_key(w, "top_logprobs");
-        json_arr(w);
+        json_kv_arr(w, "top_logprobs");
         for (struct json t = json_first(list); json_exists(t); t = json_next(list, t)) {
             json_obj(w);
             put_probability(w, t);
@@ -295,8 +293,7 @@ static enum gw_err take_probabilities(struct dialect_decoder *d, unsigned choice
 
     if (!json_is(result, JSON_OBJECT))
         return GW_OK;
-    buf_init(&out, EVENT_ARENA);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, EVENT_ARENA);
     put_probabilities(&w, result);
     err = buf_err(&out);
     if (!err)

@@ -226,19 +226,16 @@ static void put_probability(struct json_writer *w, struct json from)
 
 static void put_probabilities(struct json_writer *w, struct json content)
 {
-    json_put_key(w, "chosenCandidates");
-    json_arr(w);
+    json_kv_arr(w, "chosenCandidates");
     for (struct json it = json_first(content); json_exists(it); it = json_next(content, it))
         put_probability(w, it);
     json_arr_end(w);
-    json_put_key(w, "topCandidates");
-    json_arr(w);
+    json_kv_arr(w, "topCandidates");
     for (struct json it = json_first(content); json_exists(it); it = json_next(content, it)) {
         struct json tops = json_get(it, "top_logprobs");
 
         json_obj(w);
-        json_put_key(w, "candidates");
-        json_arr(w);
+        json_kv_arr(w, "candidates");
         for (struct json t = json_first(tops); json_exists(t); t = json_next(tops, t))
             put_probability(w, t);
         json_arr_end(w);

@@ -124,8 +124,7 @@ static void part(struct writer *r, const char *role)
     if (!r->open) {
         json_obj(r->w);
         json_kv_cstr(r->w, "role", role);
-        json_put_key(r->w, "parts");
-        json_arr(r->w);
+        json_kv_arr(r->w, "parts");
         r->open = true;
     }
     json_obj(r->w);
@@ -154,8 +153,7 @@ static void write_text(struct writer *r, const char *role, const struct convo_pa
 static void write_inline(struct writer *r, const char *role, struct slice mime, struct slice data)
 {
     part(r, role);
-    json_put_key(r->w, "inlineData");
-    json_obj(r->w);
+    json_kv_obj(r->w, "inlineData");
     json_kv_str(r->w, "mimeType", mime);
     json_kv_str(r->w, "data", data);
     json_obj_end(r->w);
@@ -165,8 +163,7 @@ static void write_inline(struct writer *r, const char *role, struct slice mime, 
 static void write_link(struct writer *r, const char *role, struct slice mime, struct slice uri)
 {
     part(r, role);
-    json_put_key(r->w, "fileData");
-    json_obj(r->w);
+    json_kv_obj(r->w, "fileData");
     json_kv_str(r->w, "mimeType", mime);
     json_kv_str(r->w, "fileUri", uri);
     json_obj_end(r->w);
@@ -277,8 +274,7 @@ static enum gw_err write_call(struct writer *r, const struct convo_part *p)
         return err;
     drop_marker(r, p);
     part(r, "model");
-    json_put_key(r->w, "functionCall");
-    json_obj(r->w);
+    json_kv_obj(r->w, "functionCall");
     put_id(r, p->id);
     err = put_safe_name(r, p->name);
     json_kv_raw(r->w, "args", empty ? SLICE("{}") : p->args);
@@ -350,8 +346,7 @@ static enum gw_err write_result(struct writer *r, const struct result *result)
 
     drop_marker(r, result->part);
     part(r, "user");
-    json_put_key(r->w, "functionResponse");
-    json_obj(r->w);
+    json_kv_obj(r->w, "functionResponse");
     put_id(r, result->part->id);
     err = put_safe_name(r, result->name);
     if (!err)
@@ -454,8 +449,7 @@ static enum gw_err write_contents(struct writer *r)
     size_t before;
     enum gw_err err = GW_OK;
 
-    json_put_key(r->w, "contents");
-    json_arr(r->w);
+    json_kv_arr(r->w, "contents");
     before = r->w->out->n;
     for (; t && !err; t = end) {
         end = t->next;
@@ -487,10 +481,8 @@ static enum gw_err write_system(struct writer *r)
             if (p->text.n == 0)
                 continue;
             if (!open) {
-                json_put_key(r->w, "systemInstruction");
-                json_obj(r->w);
-                json_put_key(r->w, "parts");
-                json_arr(r->w);
+                json_kv_obj(r->w, "systemInstruction");
+                json_kv_arr(r->w, "parts");
                 open = true;
             }
             json_obj(r->w);

@@ -110,17 +110,14 @@ static enum gw_err write_tool_choice(struct request *r)
 
     if (!modes[r->c->tool_choice])
         return GW_OK;
-    json_put_key(&r->w, "toolConfig");
-    json_obj(&r->w);
-    json_put_key(&r->w, "functionCallingConfig");
-    json_obj(&r->w);
+    json_kv_obj(&r->w, "toolConfig");
+    json_kv_obj(&r->w, "functionCallingConfig");
     json_kv_cstr(&r->w, "mode", modes[r->c->tool_choice]);
     if (r->c->tool_choice == CONVO_CHOICE_NAMED) {
         name = toolname_safe(r->arena, r->c->tool_choice_name, TOOLNAME_LETTER_FIRST);
         if (!name.p)
             return GW_ENOMEM;
-        json_put_key(&r->w, "allowedFunctionNames");
-        json_arr(&r->w);
+        json_kv_arr(&r->w, "allowedFunctionNames");
         json_put_str(&r->w, name);
         json_arr_end(&r->w);
     }
@@ -140,11 +137,9 @@ static enum gw_err write_tools(struct request *r)
             continue;
         }
         if (!open) {
-            json_put_key(&r->w, "tools");
-            json_arr(&r->w);
+            json_kv_arr(&r->w, "tools");
             json_obj(&r->w);
-            json_put_key(&r->w, "functionDeclarations");
-            json_arr(&r->w);
+            json_kv_arr(&r->w, "functionDeclarations");
             open = true;
         }
         err = write_tool(r, t);
@@ -210,8 +205,7 @@ static void write_thinking(struct request *r)
             convo_drop(r->rep, "reasoning_effort");
         return;
     }
-    json_put_key(&r->w, "thinkingConfig");
-    json_obj(&r->w);
+    json_kv_obj(&r->w, "thinkingConfig");
     if (c->thinking_budget >= 0)
         json_kv_int(&r->w, "thinkingBudget", c->thinking_budget);
     else if (c->effort != CONVO_EFFORT_UNSET && registry_has_quirk(r->m, "thinking_level"))
@@ -262,8 +256,7 @@ static void write_sampling(struct request *r)
         json_kv_int(&r->w, "logprobs", c->top_logprobs);
     if (c->n_stop == 0)
         return;
-    json_put_key(&r->w, "stopSequences");
-    json_arr(&r->w);
+    json_kv_arr(&r->w, "stopSequences");
     for (unsigned i = 0; i < c->n_stop; i++)
         json_put_str(&r->w, c->stop[i]);
     json_arr_end(&r->w);
@@ -273,8 +266,7 @@ static enum gw_err write_config(struct request *r)
 {
     enum gw_err err;
 
-    json_put_key(&r->w, "generationConfig");
-    json_obj(&r->w);
+    json_kv_obj(&r->w, "generationConfig");
     write_sampling(r);
     err = write_format(r);
     write_thinking(r);

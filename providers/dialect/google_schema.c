@@ -104,8 +104,7 @@ static void write_count(struct json_writer *w, struct json v)
 
 static void write_enum(struct json_writer *w, struct json list, bool nullable)
 {
-    json_put_key(w, "enum");
-    json_arr(w);
+    json_kv_arr(w, "enum");
     for (struct json it = json_first(list); json_exists(it); it = json_next(list, it))
         json_put_raw(w, json_raw(it));
     if (nullable)
@@ -177,8 +176,7 @@ enum gw_err google_json_schema(struct arena *a, struct json schema, struct slice
     struct slice text;
     struct buf out;
 
-    buf_init(&out, MAX_OUT + 2 * json_raw(schema).n);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT + 2 * json_raw(schema).n);
     write_schema(&w, schema);
     text = buf_err(&out) ? SLICE_NONE : arena_dup(a, buf_slice(&out));
     buf_deinit(&out);

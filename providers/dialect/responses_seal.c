@@ -40,8 +40,7 @@ void responses_seal_put(struct buf *out, const struct responses_seal *s)
     struct json_writer w;
     struct buf plain;
 
-    buf_init(&plain, out->max);
-    json_writer_init(&w, &plain);
+    json_begin(&w, &plain, out->max);
     json_obj(&w);
     json_kv_cstr(&w, "kind", words[s->kind]);
     put_member(&w, "id", s->id);

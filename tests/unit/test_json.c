@@ -660,13 +660,11 @@ static void test_the_writer_puts_commas_and_escapes(void **state)
     struct json_writer w;
     struct buf out;
 
-    buf_init(&out, 4096);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, 4096);
     json_obj(&w);
     json_kv_cstr(&w, "a", "x\"y\\z\n\r\t\b\f\x01\x1f/");
     json_kv_int(&w, "min", INT64_MIN);
-    json_put_key(&w, "list");
-    json_arr(&w);
+    json_kv_arr(&w, "list");
     json_put_int(&w, 1);
     json_obj(&w);
     json_obj_end(&w);
@@ -683,6 +681,9 @@ static void test_the_writer_puts_commas_and_escapes(void **state)
     json_kv_text(&w, "some", SLICE("a\"b"));
     json_kv_text(&w, "none", SLICE(""));
     json_kv_str(&w, "u", SLICE("\xc3\xa9\xf0\x9f\x98\x80"));
+    json_kv_obj(&w, "o");
+    json_kv_null(&w, "p");
+    json_obj_end(&w);
     json_put_key_slice(&w, SLICE("k\"ey"));
     json_put_str(&w, SLICE_NONE);
     json_obj_end(&w);
@@ -692,7 +693,7 @@ static void test_the_writer_puts_commas_and_escapes(void **state)
         "{\"a\":\"x\\\"y\\\\z\\n\\r\\t\\b\\f\\u0001\\u001f/\",\"min\":-9223372036854775808,"
         "\"list\":[1,{},[],{\"raw\":1},null,null],\"t\":true,\"f\":false,\"n\":null,"
         "\"r\":1e400,\"some\":\"a\\\"b\",\"none\":null,\"u\":\"\xc3\xa9\xf0\x9f\x98\x80\","
-        "\"k\\\"ey\":\"\"}");
+        "\"o\":{\"p\":null},\"k\\\"ey\":\"\"}");
     buf_deinit(&out);
 }
 
