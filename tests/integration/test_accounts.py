@@ -1,6 +1,7 @@
 """Users, passwords, tokens, keys and teams over HTTP, with a real Postgres behind the gateway."""
 
 import base64
+import concurrent.futures
 import hashlib
 import hmac
 import json
@@ -116,17 +117,23 @@ def test_wrong_passwords_lock_the_account_and_nobody_else(make_gateway, postgres
     assert login(gw, "anna").status == 200
 
 
+def while_changed(postgres, change, act):
+    """Runs act() while another transaction has made a change to anna that others do not see yet. It ends when
+    act() waits for it."""
+    with postgres.session("BEGIN; UPDATE users SET %s WHERE user_id = 'anna'" % change) as other, \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(act)
+        assert eventually(lambda: postgres.psql(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"))
+        other.do("COMMIT")
+        return answer.result()
+
+
 def test_a_right_guess_among_many_at_once_finds_the_account_locked(gw, postgres):
     """It was looked up before the lock, and is verified while the lock is on its way."""
     add_user(gw, "anna")
-    locking = threading.Thread(target=postgres.psql, args=(
-        "BEGIN; UPDATE users SET locked_until = now() + interval '1 hour' WHERE user_id = 'anna'; "
-        "SELECT pg_sleep(2); COMMIT",))
-    locking.start()
-    assert eventually(lambda: postgres.psql(
-        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"))
-    assert login(gw, "anna").status == 423
-    locking.join()
+    assert while_changed(postgres, "locked_until = now() + interval '1 hour'",
+                         lambda: login(gw, "anna")).status == 423
     assert postgres.one("SELECT locked_until > now() FROM users WHERE user_id = 'anna'") == "t"
 
 

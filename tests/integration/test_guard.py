@@ -6,7 +6,7 @@ import pytest
 from front import wait_until
 from gateway import AUTH
 from test_accounts import (PASSWORD, SECRET, add_key, add_user, bearer, eventually, jti_of, login, settled, slug,
-                           token_of)
+                           token_of, while_changed)
 
 ME, USERS, KEYS, TEAMS = "/api/v1/users/me", "/api/v1/users/", "/api/v1/auth/api-keys", "/api/v1/admin/teams"
 REVOKE = "/api/v1/auth/revoke"
@@ -19,18 +19,6 @@ def gw(make_gateway, postgres):
 
 
 # --- changes at the same moment -------------------------------------------------------------------------------
-
-def while_changed(postgres, change, act):
-    """Runs act() while another transaction has made a change to anna that others do not see yet."""
-    other = threading.Thread(target=postgres.psql, args=(
-        "BEGIN; UPDATE users SET %s WHERE user_id = 'anna'; SELECT pg_sleep(2); COMMIT" % change,))
-    other.start()
-    assert eventually(lambda: postgres.psql(
-        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"))
-    answer = act()
-    other.join()
-    return answer
-
 
 NEW_PASSWORD = "password_hash = '$scrypt$ln=15,r=8,p=1$' || repeat('A', 22) || '$' || repeat('A', 43), " \
                "tokens_valid_from = clock_timestamp()"
