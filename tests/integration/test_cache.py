@@ -144,7 +144,7 @@ def together(n, run):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_identical_requests_in_flight_share_one_call(keeping, standin, stream):
-    standin.control({"delay_ms": 700}, repeat=1)
+    standin.control({"delay_ms": 1500}, repeat=1)
     answers = together(30, lambda i: ask(keeping, "shared", stream=stream))
     assert calls(standin) == 1 and {a.status for a in answers} == {200}
     assert len({a.body for a in answers}) == 1

@@ -145,7 +145,7 @@ def test_requests_in_flight_over_the_limit_get_503(make_gateway, standin):
     gw = front(make_gateway, server__max_requests_in_flight=3)
     slow = [Raw(gw.port) for _ in range(3)]
     for raw in slow:
-        raw.send(slow_chat(1500))
+        raw.send(slow_chat(3000))
     standin.wait_for(lambda calls: len(calls) == 3)
     with Raw(gw.port) as raw:
         answer = raw.send(head("GET", "/v1/models", KEY)).answer()
@@ -208,7 +208,7 @@ def test_a_drain_finishes_what_is_open_and_closes_what_is_idle(make_gateway, sta
     gw = front(make_gateway)
     idle, busy = Raw(gw.port), Raw(gw.port)
     assert idle.send(head("GET", LIVE)).answer().status == 200
-    busy.send(slow_chat(700))
+    busy.send(slow_chat(2000))
     standin.wait_for(lambda calls: calls)
     gw.process.send_signal(signal.SIGTERM)
     with pytest.raises(OSError):

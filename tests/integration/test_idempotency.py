@@ -253,14 +253,14 @@ def test_two_gateways_share_outcomes(make_shared, redis, standin):
 def test_a_duplicate_in_another_process_is_told_to_come_again(make_shared, redis, standin):
     blue, green = make_shared(redis), make_shared(redis)
     with Raw(blue.port) as raw:
-        raw.send(raw_chat("k-busy", MODEL + "~delay_ms=1500"))
+        raw.send(raw_chat("k-busy", MODEL + "~delay_ms=3000"))
         standin.wait_for(lambda calls: len(calls) == 1)
-        answer = ask(green, "k-busy", text="hello", model=MODEL + "~delay_ms=1500")
+        answer = ask(green, "k-busy", text="hello", model=MODEL + "~delay_ms=3000")
         assert answer.status == 409 and answer.headers["retry-after"] == "1", answer.text
         assert ask(green, "k-busy", text="other").status == 422
         assert raw.answer("POST").status == 200
     wait_kept(redis)
-    assert replayed(ask(green, "k-busy", model=MODEL + "~delay_ms=1500"))
+    assert replayed(ask(green, "k-busy", model=MODEL + "~delay_ms=3000"))
     assert runs(standin) == 1
 
 
@@ -317,7 +317,7 @@ def test_check_070_a_stream_that_was_cut_by_its_client_is_stopped_and_not_run_ag
 
 
 def test_one_that_waits_may_leave(gw, standin):
-    model = MODEL + "~delay_ms=700"
+    model = MODEL + "~delay_ms=1500"
     with Raw(gw.port) as first:
         first.send(raw_chat("k-leave", model))
         standin.wait_for(lambda calls: len(calls) == 1)
@@ -331,7 +331,7 @@ def test_one_that_waits_may_leave(gw, standin):
 
 
 def test_the_first_may_leave_while_others_wait(gw, standin):
-    model = MODEL + "~delay_ms=700"
+    model = MODEL + "~delay_ms=1500"
     with Raw(gw.port) as second:
         with Raw(gw.port) as first:
             first.send(raw_chat("k-first", model))
