@@ -112,7 +112,7 @@ def test_what_is_asked_by_a_client_that_left_is_given_up(gw, postgres):
     add_user(gw, "anna")
     with postgres.session("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE"):
         leave_waiting(gw, postgres, head("GET", "/api/v1/users", "Authorization: " + AUTH["Authorization"]),
-                      "%FROM users u ORDER BY%")
+                      "%FROM users u WHERE true%")
     assert gw.get("/api/v1/users").json["total"] == 1
     gw.alive()
 

@@ -122,7 +122,9 @@ def test_reloads_asked_for_at_once_are_all_answered(make_gateway):
     for t in threads:
         t.join()
     assert [a.status for a in answers] == [200] * 8
-    assert max(a.json["generation"] for a in answers) == gw.get("/api/v1/admin/config").json["generation"]
+    # one reading may answer several, and a signal that comes during it makes another that answers nobody
+    read = {a.json["generation"] for a in answers}
+    assert 2 <= min(read) and max(read) <= gw.get("/api/v1/admin/config").json["generation"] <= 1 + len(answers)
 
 
 def test_all_workers_reload(make_gateway):
