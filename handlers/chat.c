@@ -14,7 +14,7 @@
  * reached once, unless the request is handed over to a replay: by a refusal of ADMIT, by the call's
  * end or by the client leaving; it settles what ADMIT has reserved. At most one of `screening`,
  * `looking`, `admitting` and `call` is outstanding. Backpressure: a full client stream pauses the
- * call, the drained stream resumes it.
+ * call, the drained stream resumes it; not while others follow it (flight_runs_ahead).
  */
 #include "handlers/chat.h"
 
@@ -146,7 +146,9 @@ static void begin_stream(struct chat *c)
 
 static void send_bytes(struct chat *c, struct slice bytes)
 {
-    if (c->stream && bytes.n && !stream_write(c->stream, bytes) && c->call)
+    bool full = c->stream && bytes.n && !stream_write(c->stream, bytes);
+
+    if (full && c->call && !flight_runs_ahead(c->flight))
         provider_call_pause(c->call);
 }
 

@@ -155,6 +155,15 @@ enum chat_reuse_step chat_reuse_look(struct chat *c, void (*on_looked)(struct ch
 
 /* --- JOIN ------------------------------------------------------------------------------------ */
 
+/* The leader's client may have paused the call. */
+static void on_followed(void *arg)
+{
+    struct chat *c = arg;
+
+    if (c->call && flight_runs_ahead(c->flight))
+        provider_call_resume(c->call);
+}
+
 static void lead(struct chat *c)
 {
     struct flight_limits limits = {
@@ -164,6 +173,8 @@ static void lead(struct chat *c)
     };
 
     c->flight = flight_lead(c->req, &c->key, &limits, &c->flight);
+    if (c->flight)
+        flight_on_followed(c->flight, on_followed, c);
 }
 
 enum chat_reuse_step chat_reuse_join(struct chat *c)

@@ -17,6 +17,7 @@
 #include <utlist.h>
 
 #define ARENA_BYTES 65536u
+#define AHEAD_BYTES (8u << 20) /* of an answer its leader's client need not have taken */
 
 struct flight {
     struct lru_key key;
@@ -35,6 +36,8 @@ struct flight {
     struct buf bytes;
     struct arena *arena;
     struct flight_follower *followers;
+    void (*on_followed)(void *arg); /* NULL once the answer has ended */
+    void *on_followed_arg;
     struct loop_deferred telling;
     UT_hash_handle hh;
 };
@@ -161,6 +164,7 @@ static void on_end(struct request *req, bool complete, void *arg)
 
     unlist(f);
     *f->slot = NULL;
+    f->on_followed = NULL;
     f->over = true;
     f->err = req->err;
     if (!complete && !f->err)
@@ -203,6 +207,17 @@ struct flight *flight_lead(struct request *req, const struct lru_key *key,
     return f;
 }
 
+void flight_on_followed(struct flight *f, void (*fn)(void *arg), void *arg)
+{
+    f->on_followed = fn;
+    f->on_followed_arg = arg;
+}
+
+bool flight_runs_ahead(const struct flight *f)
+{
+    return f && f->followers && f->bytes.n <= AHEAD_BYTES;
+}
+
 void flight_note(struct flight *f, const struct convo_usage *usage, int64_t cost_nano_usd)
 {
     f->kept.usage = *usage;
@@ -216,6 +231,8 @@ void flight_follow(struct flight *f, struct flight_follower *who)
     who->flight = f;
     DL_APPEND(f->followers, who);
     f->tap.outlive = true;
+    if (f->on_followed)
+        f->on_followed(f->on_followed_arg);
     news(f);
 }
 

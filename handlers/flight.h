@@ -41,6 +41,14 @@ struct flight_limits {
 struct flight *flight_lead(struct request *req, const struct lru_key *key,
                            const struct flight_limits *limits, struct flight **slot);
 
+/* fn(arg) when somebody follows, until the answer has ended: flight_runs_ahead() may be true now.
+ */
+void flight_on_followed(struct flight *f, void (*fn)(void *arg), void *arg);
+
+/* Must the leader's own client not hold the answer up? While others follow: what that client does
+ * not take waits for it, up to a bound. NULL is fine. */
+bool flight_runs_ahead(const struct flight *f);
+
 /* What the leader's answer used; before it ends. */
 void flight_note(struct flight *f, const struct convo_usage *usage, int64_t cost_nano_usd);
 

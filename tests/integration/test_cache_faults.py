@@ -1,5 +1,7 @@
 """The caches and what is done to them: damaged and misplaced entries, clearing while they fill, tenants that ask
 the same, leaders that fail or leave, followers that read slowly."""
+import json
+import socket
 import threading
 import time
 
@@ -139,3 +141,36 @@ def test_tenants_that_ask_the_same_at_once_and_later_get_answers_of_their_own(ma
     assert [got[False, i].headers["x-cache"] for i in range(5)] == ["HIT"] * 5
     ids = [got[False, i].json["id"] for i in range(5)]
     assert ids[0] == ids[1] and len(set(ids)) == 4
+
+
+# --- leaders and followers ------------------------------------------------------------------------------
+
+
+def lead_and_read_nothing(gw, text):
+    """A stream whose client takes what the kernel takes for it, and no more."""
+    body = json.dumps({"model": "openai/gpt-4o-mini", "stream": True, "messages": [{"role": "user", "content": text}]})
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.connect(("127.0.0.1", gw.port))
+    s.sendall(("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: "
+               "%s\r\nContent-Length: %d\r\n\r\n%s" % (AUTH["Authorization"], len(body), body)).encode())
+    return s
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_leader_that_does_not_read_does_not_hold_up_its_followers(make_gateway, standin, late):
+    """Longer than what the kernel buffers. The follower comes before the first byte, or when the leader's
+    client has already brought the answer to a stop."""
+    gw = make_gateway(conf={"cache.yaml": {"response.mode": "all", "response.max_entry_kb": 16384},
+                            "gateway.yaml": {"server.write_timeout_s": 3600}})
+    standin.control({"chunks": 100, "size": 60000, "delay_ms": 0 if late else 700})
+    with lead_and_read_nothing(gw, "long"):
+        standin.wait_for(lambda c: len(c) == 1)
+        if late:
+            wait_until(lambda: gw.metrics().get("http_requests_in_progress") == 2)
+            time.sleep(0.5)  # it has stopped by now
+        follower = ask(gw, "long", stream=True)
+        assert follower.headers.get("x-postern-coalesced") == "true" and calls(standin) == 1
+        assert len(follower.body) > 6000000 and follower.body.endswith(b"data: [DONE]\n\n")
+    gw.wait_idle()
+    gw.alive()

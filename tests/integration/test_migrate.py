@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from front import wait_until
 from gateway import ROOT, binary
 from pgbouncer import PgBouncer
 from ports import free_port
@@ -105,6 +106,34 @@ def test_check_089_each_step_down_and_up_gives_the_same_schema(db):
             assert dump(db) == before
             assert migrate(db.url, "up", "--to", str(version))[0] == 0
             assert dump(db) == after
+
+
+def test_check_089_down_and_up_with_data_in_keeps_what_is_below_and_serves(db, make_gateway):
+    """Audit rows that refuse to be deleted, partitions with rows, foreign keys: none holds a step up."""
+    assert migrate(db.url, "up")[0] == 0
+    schema = dump(db)
+    gw = make_gateway(pg=db, conf={"gateway.yaml": {"ledger.flush_ms": 20}})
+    for name in ("ada", "bob"):
+        made = gw.post("/api/v1/users", {"user_id": name, "password": "correct horse battery"})
+        assert made.status == 201, made.text
+    assert gw.post("/api/v1/admin/teams", {"name": "team"}).status == 201
+    assert gw.chat().status == 200
+    wait_until(lambda: db.one("SELECT count(*) FROM provider_calls") == "1", "the call in the ledger")
+    assert gw.stop() == 0
+    db.psql("INSERT INTO provider_calls (at, spool_id, spool_pos) VALUES ('2020-01-01', gen_random_uuid(), 1)")
+    for version in range(HEAD, 5, -1):
+        rc, _, err = migrate(db.url, "down", "1")
+        assert (rc, err) == (0, ""), version
+    assert db.psql("SELECT user_id FROM users ORDER BY 1") == [["ada"], ["bob"]]
+    assert migrate(db.url, "up")[0] == 0
+    assert [line for line in dump(db) if "provider_calls_2" not in line] == \
+        [line for line in schema if "provider_calls_2" not in line]
+    gw = make_gateway(pg=db, conf={"gateway.yaml": {"ledger.flush_ms": 20}})
+    assert {u["user_id"] for u in gw.get("/api/v1/users").json["items"]} == {"ada", "bob"}
+    answer = gw.chat()
+    assert answer.status == 200
+    wait_until(lambda: db.psql("SELECT request_id FROM provider_calls") == [[answer.headers["x-request-id"]]],
+               "the call in the ledger")
 
 
 def test_status_lists_the_steps_and_tells_pending_by_its_exit_status(db):
