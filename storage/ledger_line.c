@@ -191,14 +191,15 @@ size_t ledger_line_write(char *start, const struct ledger_row *r)
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-static int64_t number_of(struct slice s)
+/* 0 for \N. False when it is more than a number holds: the disk may say anything. */
+static bool number_of(struct slice s, int64_t *ret)
 {
-    int64_t v = 0;
-    size_t i;
-
-    for (i = 0; i < s.n && s.p[i] >= '0' && s.p[i] <= '9'; i++)
-        v = v * 10 + (s.p[i] - '0');
-    return v;
+    *ret = 0;
+    for (size_t i = 0; i < s.n && s.p[i] >= '0' && s.p[i] <= '9'; i++)
+        if (__builtin_mul_overflow(*ret, 10, ret) ||
+            __builtin_add_overflow(*ret, s.p[i] - '0', ret))
+            return false;
+    return true;
 }
 
 bool ledger_line_read(struct slice record, struct ledger_line *ret)
@@ -215,12 +216,11 @@ bool ledger_line_read(struct slice record, struct ledger_line *ret)
         field[i] = slice_of(rest.p, n);
         rest = slice_from(rest, n + 1);
     }
-    if (!slice_is(field[0], FORMAT))
+    if (!slice_is(field[0], FORMAT) || !number_of(field[3], &ret->cost_nano_usd))
         return false;
     last = memrchr(record.p, '\t', record.n);
     ret->key = field[1];
     ret->team = field[2];
-    ret->cost_nano_usd = number_of(field[3]);
     ret->at = field[4];
     ret->columns = slice_from(record, field[0].n + 1);
     ret->raw = slice_from(record, (size_t)(last - record.p) + 1);

@@ -443,6 +443,8 @@ static void test_a_line_of_another_format_is_not_read(void **state)
     line_text[0] = '2';
     assert_false(ledger_line_read(line, &got));
     assert_false(ledger_line_read(SLICE("1\tshort"), &got));
+    assert_true(ledger_line_read(SLICE("1\ta\tb\t9223372036854775807\tat\tx"), &got));
+    assert_false(ledger_line_read(SLICE("1\ta\tb\t9223372036854775808\tat\tx"), &got));
     assert_false(ledger_line_read(SLICE(""), &got));
 }
 
