@@ -18,12 +18,14 @@
 #include "handlers/admit_cost.h"
 #include "handlers/admit_refuse.h"
 #include "handlers/llm.h"
+#include "providers/dialect.h"
 #include "storage/principal.h"
 
 #include <stdio.h>
 
 /* Kept this long for a call whose process died. */
 #define HOLD_US 120000000u
+#define PREDICTED_BYTES 3u /* per token */
 
 struct admission {
     struct op op; /* first member */
@@ -40,6 +42,20 @@ struct admission {
 
 /* --- models --------------------------------------------------------------------------------- */
 
+/* What may be written at most: the limit, the room a translation makes for thoughts, and what was
+ * predicted in vain, which is paid for like what was written. 0 = no limit. */
+static int64_t most_output(const struct convo *c)
+{
+    bool thinks = c->effort > CONVO_EFFORT_NONE || c->thinking_budget > 0;
+    int64_t most = c->max_tokens, more = (int64_t)(c->prediction.n / PREDICTED_BYTES);
+
+    if (most <= 0)
+        return 0;
+    if (thinks && most <= DIALECT_MIN_THINKING)
+        more += DIALECT_MIN_THINKING;
+    return most > INT64_MAX - more ? INT64_MAX : most + more;
+}
+
 struct admit_ask admit_ask_chat(const struct convo *convo, struct slice body,
                                 struct registry_route *route)
 {
@@ -48,7 +64,7 @@ struct admit_ask admit_ask_chat(const struct convo *convo, struct slice body,
         .route = route,
         .input_tokens = convo->turns ? convo_reserve_tokens(convo) : body.n / 3 + 1,
         .likely_input_tokens = convo->turns ? convo_estimate_tokens(convo) : body.n / 4 + 1,
-        .output_tokens = convo->max_tokens,
+        .output_tokens = most_output(convo),
         .choices = convo->n,
         .purpose = "chat",
         .stream = convo->stream,

@@ -11,6 +11,7 @@
 #include "handlers/generate.h"
 
 #include "handlers/chat.h"
+#include "handlers/chat_peek.h"
 #include "handlers/count.h"
 #include "handlers/llm.h"
 #include "providers/dialect/google_client.h"
@@ -48,10 +49,32 @@ static enum gw_err decode_as(struct chat *c, struct convo_report *rep, bool stre
     return err ? err : name_model(c, stream);
 }
 
+/* What it may cost; a config that is there twice may cost anything. */
+static enum gw_err peek_limits(struct chat *c)
+{
+    struct json config = {NULL, 0};
+    enum gw_err err;
+
+    for (struct json it = json_first(c->body); json_exists(it); it = json_next(c->body, it)) {
+        if (!google_is_name(json_key(it), "generationConfig"))
+            continue;
+        if (json_exists(config))
+            return GW_ESCHEMA;
+        config = it;
+    }
+    err = chat_peek_number(config, google_is_name, "maxOutputTokens", &c->convo->max_tokens);
+    return err ? err : chat_peek_number(config, google_is_name, "candidateCount", &c->convo->n);
+}
+
 static enum gw_err peek_as(struct chat *c, bool stream)
 {
+    enum gw_err err;
+
     c->convo = convo_new(c->req->arena);
-    return c->convo ? name_model(c, stream) : GW_ENOMEM;
+    if (!c->convo)
+        return GW_ENOMEM;
+    err = name_model(c, stream);
+    return err ? err : peek_limits(c);
 }
 
 static enum gw_err decode_whole(struct chat *c, struct convo_report *rep)

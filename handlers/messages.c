@@ -7,6 +7,7 @@
 #include "handlers/messages.h"
 
 #include "handlers/chat.h"
+#include "handlers/chat_peek.h"
 #include "handlers/count.h"
 #include "handlers/llm.h"
 
@@ -58,7 +59,7 @@ static enum gw_err decode(struct chat *c, struct convo_report *rep)
     return err;
 }
 
-/* Reads the model's name and whether to stream. */
+/* Reads the model's name, whether to stream, and the limit. */
 static enum gw_err peek_body(struct arena *a, struct json body, struct convo **ret,
                              struct convo_report *rep)
 {
@@ -75,7 +76,7 @@ static enum gw_err peek_body(struct arena *a, struct json body, struct convo **r
     c->model = json_str(model);
     c->include_usage = true;
     *ret = c;
-    return GW_OK;
+    return chat_peek_number(body, chat_peek_exact, "max_tokens", &c->max_tokens);
 }
 
 static enum gw_err peek(struct chat *c, struct convo_report *rep)

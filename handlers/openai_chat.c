@@ -1,9 +1,24 @@
 /* openai_chat.c - POST /v1/chat/completions: the OpenAI surface of chat.c. */
 #include "handlers/chat.h"
+#include "handlers/chat_peek.h"
 
 static enum gw_err decode(struct chat *c, struct convo_report *rep)
 {
     return dialect_openai.decode_request(c->req->arena, c->body, &c->convo, rep);
+}
+
+/* What it may cost: of two limits the larger one, since hosts differ in which they take. */
+static enum gw_err peek_limits(struct chat *c)
+{
+    int64_t older = 0, newer = 0;
+    enum gw_err err = chat_peek_number(c->body, chat_peek_exact, "max_tokens", &older);
+
+    if (!err)
+        err = chat_peek_number(c->body, chat_peek_exact, "max_completion_tokens", &newer);
+    if (!err)
+        err = chat_peek_number(c->body, chat_peek_exact, "n", &c->convo->n);
+    c->convo->max_tokens = older > newer ? older : newer;
+    return err;
 }
 
 static enum gw_err peek(struct chat *c, struct convo_report *rep)
@@ -20,7 +35,7 @@ static enum gw_err peek(struct chat *c, struct convo_report *rep)
         return convo_refuse(rep, GW_ESCHEMA, SLICE("stream"), SLICE("must be a boolean"));
     c->convo->model = json_str(model);
     (void)json_bool(json_get(options, "include_usage"), &c->convo->include_usage);
-    return GW_OK;
+    return peek_limits(c);
 }
 
 static const struct chat_form form = {

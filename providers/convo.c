@@ -117,15 +117,21 @@ unsigned convo_needs(const struct convo *c)
 struct weights {
     unsigned text_bytes;               /* per token */
     unsigned image_tokens;             /* each */
+    unsigned remote_tokens;            /* a document of unknown size */
     unsigned data_bytes;               /* of base64 per token: documents, audio */
     unsigned turn_tokens, tool_tokens; /* what the vendor puts around each */
 };
 
-static const struct weights usual = {.text_bytes = 4, .image_tokens = 1000, .data_bytes = 50};
+static const struct weights usual = {
+    .text_bytes = 4, .image_tokens = 1000, .remote_tokens = 1000, .data_bytes = 50};
 /* Code and JSON come near 3 bytes a token, Chinese near 2.5; a page of a PDF is up to 3,000 tokens
  * and seldom under 20 KB of base64. */
-static const struct weights cautious = {
-    .text_bytes = 3, .image_tokens = 2000, .data_bytes = 8, .turn_tokens = 8, .tool_tokens = 24};
+static const struct weights cautious = {.text_bytes = 3,
+                                        .image_tokens = 2000,
+                                        .remote_tokens = 100000,
+                                        .data_bytes = 8,
+                                        .turn_tokens = 8,
+                                        .tool_tokens = 24};
 
 /* Adds the text bytes of the parts to *text and returns the tokens of the rest. */
 static uint64_t estimate_parts(const struct convo_part *p, const struct weights *w, uint64_t *text)
@@ -134,8 +140,10 @@ static uint64_t estimate_parts(const struct convo_part *p, const struct weights 
 
     for (; p; p = p->next) {
         *text += (uint64_t)p->text.n + p->name.n + p->args.n + p->raw.n;
-        if (p->kind == CONVO_IMAGE || (p->kind == CONVO_FILE && !p->data.n && !p->text.n))
+        if (p->kind == CONVO_IMAGE)
             tokens += w->image_tokens;
+        else if (p->kind == CONVO_FILE && !p->data.n && !p->text.n)
+            tokens += w->remote_tokens;
         else if (p->kind == CONVO_FILE || p->kind == CONVO_AUDIO)
             tokens += p->data.n / w->data_bytes;
         else if (p->kind == CONVO_TOOL_RESULT)
@@ -164,7 +172,7 @@ uint64_t convo_estimate_tokens(const struct convo *c)
 
 uint64_t convo_reserve_tokens(const struct convo *c)
 {
-    return estimate(c, &cautious) + 1;
+    return estimate(c, &cautious) + c->other_bytes / cautious.text_bytes + 1;
 }
 
 /* --- report ------------------------------------------------------------------------------------

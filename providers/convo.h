@@ -118,6 +118,7 @@ struct convo {
     struct slice user, service_tier;
     struct slice metadata;                                  /* raw object */
     struct slice prediction, modalities, audio, web_search; /* raw OpenAI-only members */
+    uint64_t other_bytes; /* of members that have no field here, and may reach a vendor */
     bool stream, include_usage;
 };
 
@@ -142,7 +143,8 @@ unsigned convo_needs(const struct convo *c);
 uint64_t convo_estimate_tokens(const struct convo *c);
 /* The same for money that is reserved, seldom below what a vendor will count and never by much:
  * text bytes / 3 (English has 4 to a token, but code and other scripts fewer), 2,000 per image,
- * data bytes / 8, and something for what is put around turns and tools. */
+ * data bytes / 8, 100,000 per document whose size only the vendor will see, and something for what
+ * is put around turns and tools. */
 uint64_t convo_reserve_tokens(const struct convo *c);
 
 /* --- what a translation could not carry ---------------------------------------------------------

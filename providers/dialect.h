@@ -20,6 +20,9 @@ struct dialect_header {
 };
 
 #define DIALECT_MAX_HEADERS 8u
+/* Thoughts that are asked for get at least these tokens: an output limit up to here, which leaves
+ * no room for them, is raised by as many where a vendor counts both together. */
+#define DIALECT_MIN_THINKING 1024
 
 /* What goes to the provider, beside what the registry's provider row adds. */
 struct dialect_request {

@@ -7,7 +7,7 @@
 #include "providers/dialect/toolname.h"
 
 #define DEFAULT_MAX_TOKENS 4096
-#define MIN_BUDGET 1024
+#define MIN_BUDGET DIALECT_MIN_THINKING
 
 /* --- the plan ------------------------------------------------------------------------------ */
 

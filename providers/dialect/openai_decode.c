@@ -525,6 +525,7 @@ static enum gw_err read_one(struct openai_in *in, const struct openai_member *ta
     if (!unknown)
         return GW_ENOMEM;
     convo_drop(in->rep, unknown);
+    in->c->other_bytes += json_raw(v).n;
     return GW_OK;
 }
 

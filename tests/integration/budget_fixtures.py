@@ -87,7 +87,7 @@ def make(make_gateway, meter, postgres, redis):
     def start(**kw):
         conf = {"storage_config.yaml": PATIENT, **FAST, **kw.pop("conf", {})}
         env = {**meter.env(), **kw.pop("env", {})}
-        return make_gateway(env=env, models=metering.MODELS, with_standin=False, pg=kw.pop("pg", postgres),
+        return make_gateway(env=env, models=kw.pop("models_text", metering.MODELS), with_standin=False, pg=kw.pop("pg", postgres),
                             redis=kw.pop("redis", redis), conf=conf, **kw)
     return start
 

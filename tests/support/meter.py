@@ -113,13 +113,14 @@ class Meter:
         self.taken = self.answered = 0
         self.failures = []        # statuses of the next calls
         self.tokens = (5, 5)      # input, output of each call
+        self.cached = 0           # of the input
         self.pieces = ["hello"]   # of each stream
         self.tells_usage = True
         self.cut = False          # streams end without their end
 
     def usage(self):
         return {"prompt_tokens": self.tokens[0], "completion_tokens": self.tokens[1],
-                "total_tokens": sum(self.tokens)}
+                "total_tokens": sum(self.tokens), "prompt_tokens_details": {"cached_tokens": self.cached}}
 
     @property
     def cost(self):

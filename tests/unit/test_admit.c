@@ -7,6 +7,7 @@
 
 #include "handlers/admit.h"
 #include "handlers/admit_refuse.h"
+#include "providers/dialect/anthropic.h"
 #include "storage/principal.h"
 
 static const struct registry_provider provider = {.name = "p"};
@@ -253,6 +254,66 @@ static void test_a_cancelled_admission_holds_nothing(void **state)
     assert_admitted(&r);
 }
 
+/* A vector for the semantic cache: the client has not asked for it. */
+static void test_a_call_aside_is_refused_without_a_word(void **state)
+{
+    static const struct registry_model *const models[] = {&priced, &unpriced};
+    struct metric_series *m = metrics_get(M_BUDGET_REFUSED, "key", NULL, NULL);
+    int64_t before = metrics_value(m);
+    struct room r;
+
+    for (unsigned i = 0; i < 2; i++) {
+        room_init(&r, "key:aside", 599999);
+        r.targets.targets[0].model = models[i];
+        r.ask.aside = true;
+        admit(&r);
+        assert_null(r.admission);
+        assert_int_equal(conn.answers, 0);
+        assert_int_equal(r.req->n_out, 0);
+        drop(r.req);
+    }
+    assert_int_equal(metrics_value(m), before);
+    room_init(&r, "key:aside", 1000000);
+    r.ask.aside = true;
+    r.who.scopes_of_budget[0].tokens_per_minute = 1000;
+    admit(&r);
+    assert_int_equal(r.req->n_out, 0);
+    assert_admitted(&r);
+}
+
+/* What goes out to Anthropic never allows more than was reserved. */
+static void test_the_room_that_is_made_for_thoughts_is_reserved(void **state)
+{
+    static const int64_t limits[] = {1, 2, 1023, 1024, 1025, 1026, 5000, 100000};
+    struct arena *a = arena_create(1 << 20);
+    struct convo *c = convo_new(a);
+    struct registry_route none = {.n_targets = 0};
+    unsigned raised = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        for (int effort = CONVO_EFFORT_UNSET; effort <= CONVO_EFFORT_MAX; effort++)
+            for (int64_t budget = -1; budget < 100000; budget += 33333) {
+                struct convo_report rep = {0};
+                struct anthropic_plan plan;
+                int64_t reserved;
+
+                c->max_tokens = limits[i];
+                c->effort = (enum convo_effort)effort;
+                c->thinking_budget = budget;
+                assert_int_equal(anthropic_plan(a, c, &priced, &plan, &rep), GW_OK);
+                reserved = admit_ask_chat(c, SLICE("{}"), &none).output_tokens;
+                assert_true(plan.max_tokens <= reserved);
+                assert_true(reserved <= limits[i] + 1024);
+                raised += plan.max_tokens > limits[i];
+            }
+    assert_true(raised > 10);
+    c->max_tokens = INT64_MAX;
+    assert_true(admit_ask_chat(c, SLICE("{}"), &none).output_tokens == INT64_MAX);
+    c->max_tokens = 0;
+    assert_int_equal(admit_ask_chat(c, SLICE("{}"), &none).output_tokens, 0);
+    arena_destroy(a);
+}
+
 static void test_a_share_that_is_passed_is_logged_and_counted(void **state)
 {
     struct room r;
@@ -314,6 +375,8 @@ int main(void)
         T(test_tokens_a_minute_are_a_rate),
         T(test_a_model_without_a_price_is_named),
         T(test_a_cancelled_admission_holds_nothing),
+        T(test_a_call_aside_is_refused_without_a_word),
+        T(test_the_room_that_is_made_for_thoughts_is_reserved),
         T(test_a_share_that_is_passed_is_logged_and_counted),
     };
 
