@@ -170,7 +170,7 @@ static void judge(struct reserving *r)
 }
 
 static void on_asked(enum gw_err err, const struct redis_value *v, void *arg);
-static void on_seed(int64_t spent, void *arg);
+static void on_seed(int64_t spent, bool exact, void *arg);
 
 /* The next scope whose beginning is to be looked up: all with a limit when Redis has lost a sum,
  * those unknown here when this process decides. False when there is none. */
@@ -233,15 +233,17 @@ static void no_answer(struct reserving *r)
     reserve_step(r);
 }
 
-static void on_seed(int64_t spent, void *arg)
+static void on_seed(int64_t spent, bool exact, void *arg)
 {
     struct reserving *r = arg;
 
     r->inner = NULL;
-    if (spent >= 0)
+    if (spent >= 0) {
         budget_local_learn(r->hold, r->scope, capped(spent));
-    else
+        budget_local_checked(r->hold, r->scope, exact);
+    } else {
         budget_local_unanswered(r->hold, r->scope);
+    }
     r->scope++;
     reserve_step(r);
 }
@@ -250,6 +252,7 @@ static void held(struct reserving *r)
 {
     r->hold->in_redis = IN_REDIS;
     budget_local_hold(r->hold);
+    budget_check(r->hold);
     budget_owed_open(r->hold);
     reserving_end(r, GW_OK, NULL);
 }
@@ -348,14 +351,17 @@ enum gw_err budget_init(void)
 {
     enum gw_err err = budget_local_init();
 
-    if (!err)
-        budget_owed_init();
-    return err;
+    if (err)
+        return err;
+    budget_owed_init();
+    budget_check_init();
+    return GW_OK;
 }
 
 void budget_deinit(void)
 {
     budget_owed_deinit();
+    budget_check_deinit();
     budget_local_deinit();
     alert_fn = NULL;
 }

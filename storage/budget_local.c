@@ -23,8 +23,9 @@
 #define ASK_AGAIN_US 5000000u
 
 struct account_period {
-    bool used;  /* the slot holds a period */
-    bool known; /* somebody has told what was spent before; else it counts from nothing */
+    bool used;    /* the slot holds a period */
+    bool known;   /* somebody has told what was spent before; else it counts from nothing */
+    bool checked; /* against the ledger (budget_check.c) */
     uint64_t ask_again_us;
     int64_t begin;
     int64_t spent, held;
@@ -157,6 +158,24 @@ void budget_local_unanswered(const struct budget_hold *h, unsigned scope)
     struct account_period *p = period_of(h, scope);
 
     if (p)
+        p->ask_again_us = loop_now_us() + ASK_AGAIN_US;
+}
+
+bool budget_local_may_check(const struct budget_hold *h, unsigned scope)
+{
+    const struct account_period *p = period_find(account_find(h->scopes[scope].id), h, scope);
+
+    return p && !p->checked && loop_now_us() >= p->ask_again_us;
+}
+
+void budget_local_checked(const struct budget_hold *h, unsigned scope, bool answered)
+{
+    struct account_period *p = period_find(account_find(h->scopes[scope].id), h, scope);
+
+    if (!p)
+        return;
+    p->checked = answered;
+    if (!answered)
         p->ask_again_us = loop_now_us() + ASK_AGAIN_US;
 }
 

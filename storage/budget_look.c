@@ -25,7 +25,7 @@ struct looking {
     void *arg;
 };
 
-static void on_seed(int64_t spent, void *arg);
+static void on_seed(int64_t spent, bool exact, void *arg);
 
 static void looking_free(struct looking *l)
 {
@@ -74,7 +74,7 @@ static void look_on(struct looking *l)
     looking_end(l);
 }
 
-static void on_seed(int64_t spent, void *arg)
+static void on_seed(int64_t spent, bool exact, void *arg)
 {
     struct looking *l = arg;
 

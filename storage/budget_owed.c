@@ -138,6 +138,17 @@ static bool hold_send(struct budget_hold *h)
     return true;
 }
 
+/* A sum that is behind what was known before (it was lost, and put back to an older state) is as
+ * far behind now. What was known cannot hold this call: replies come in order. */
+static int64_t at_least(const struct budget_hold *h, unsigned i, int64_t spent)
+{
+    int64_t known = budget_local_spent(h, i);
+
+    if (h->booked || known < 0 || known > BUDGET_MAX_AMOUNT - h->spent)
+        return spent;
+    return known + h->spent > spent ? known + h->spent : spent;
+}
+
 static void learn(const struct budget_hold *h, const int64_t *spent)
 {
     for (unsigned i = 0; i < h->n; i++) {
@@ -150,7 +161,7 @@ static void learn(const struct budget_hold *h, const int64_t *spent)
         }
         if (!h->booked)
             budget_tell_shares(&h->scopes[i], spent[i] - h->spent, spent[i]);
-        budget_local_learn(h, i, spent[i]);
+        budget_local_learn(h, i, at_least(h, i, spent[i]));
     }
 }
 
@@ -172,6 +183,19 @@ static void on_settled(enum gw_err err, const struct redis_value *v, void *arg)
     }
     place(h, PLACE_NONE);
     free(h);
+}
+
+int64_t budget_owed_unanswered(const char *scope, enum budget_period period, int64_t begin)
+{
+    const struct budget_hold *h;
+    int64_t sum = 0;
+
+    TAILQ_FOREACH (h, &holds_sending, link)
+        for (unsigned i = 0; i < h->n && !h->booked; i++)
+            if (strcmp(h->scopes[i].id, scope) == 0 && h->scopes[i].period == period &&
+                h->period[i].begin == begin)
+                sum += h->spent;
+    return sum;
 }
 
 void budget_owed_open(struct budget_hold *h)

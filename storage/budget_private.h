@@ -8,6 +8,7 @@
  *     budget_redis.c    the counters all processes share
  *     budget_owed.c     holds on their way to Redis, and those it does not know of yet
  *     budget_seed.c     what a period has cost so far, from Postgres
+ *     budget_check.c    is what Redis says no less than that?
  */
 #pragma once
 
@@ -64,6 +65,10 @@ int64_t budget_local_spent(const struct budget_hold *h, unsigned scope);
 bool budget_local_may_ask(const struct budget_hold *h, unsigned scope);
 /* Postgres did not say; it is not asked again at once. */
 void budget_local_unanswered(const struct budget_hold *h, unsigned scope);
+/* Is it unknown whether the shared sum is as high as the ledger's, and worth asking now? */
+bool budget_local_may_check(const struct budget_hold *h, unsigned scope);
+/* The ledger was asked, or did not answer: then it is asked again later. */
+void budget_local_checked(const struct budget_hold *h, unsigned scope, bool answered);
 /* Somebody who should know says that a scope has spent at least this. Amounts only rise. */
 void budget_local_learn(const struct budget_hold *h, unsigned scope, int64_t spent);
 
@@ -123,6 +128,8 @@ bool budget_redis_seen(const struct budget_hold *h, const struct redis_value *v,
 void budget_owed_init(void);
 /* Waits a moment for what is under way. */
 void budget_owed_deinit(void);
+/* What was sent for a scope and not answered yet: the ledger has it, the accounts have not. */
+int64_t budget_owed_unanswered(const char *scope, enum budget_period period, int64_t begin);
 /* A hold Redis keeps is given out: it is renewed until it is settled. */
 void budget_owed_open(struct budget_hold *h);
 /* It is over: sends h->spent and h->used, now or when Redis is back, and frees it. */
@@ -131,10 +138,19 @@ void budget_owed_settle(struct budget_hold *h);
 /* --- beginnings (budget_seed.c) --------------------------------------------------------------- */
 
 /* What a scope of the hold has spent in its period, as Postgres and this process's ledger know:
- * done(nano-USD, arg), -1 when nobody does. Askers of one scope share a query. NULL out of memory.
- */
+ * done(nano-USD, exact, arg), -1 when nobody does; not exact when rows were on their way between
+ * the two all the time, and may be missing or counted twice. Askers of one scope share a query.
+ * NULL out of memory. */
 struct op *budget_seed(const struct budget_hold *h, unsigned scope,
-                       void (*done)(int64_t spent, void *arg), void *arg);
+                       void (*done)(int64_t spent, bool exact, void *arg), void *arg);
+
+/* --- against the ledger (budget_check.c) -------------------------------------------------------
+ */
+
+void budget_check_init(void);
+void budget_check_deinit(void);
+/* The account learns what the ledger says of the hold's scopes, later, when it has not before. */
+void budget_check(const struct budget_hold *h);
 
 /* Tells the shares of a scope that lie between two amounts (budget.c). */
 void budget_tell_shares(const struct budget_scope *s, int64_t before, int64_t after);

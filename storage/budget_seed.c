@@ -2,11 +2,15 @@
  * budget_seed.c - what a period has cost before anybody counted: the daily sums of the ledger in
  * Postgres, and the rows this process has not stored yet.
  *
- *     ASKED --sum--> the waiters --(stored rows meanwhile: asked again, at most MAX_TRIES times)
+ *     ASKED --sum--> the waiters
+ *       ^        '--rows were stored meanwhile, or may have been--.
+ *       '---------------- at most MAX_TRIES times ----------------'
  *
- * A row is either in Postgres or pending; when rows were stored while the query ran, it may have
- * been counted in both or in neither, so the sum is asked for again. One query serves all who ask
- * for the same scope and period; it lives on the heap until its waiters are told or gone.
+ * A row is either in Postgres or pending; one that was stored while the query ran, or whose storing
+ * is not known to have gone well, may have been counted in both or in neither, so the sum is asked
+ * for again. What Redis was sent and has not answered is left out: its answer tells. One query
+ * serves all who ask for the same scope and period; it lives on the heap until its waiters are told
+ * or gone.
  */
 #include "storage/budget_private.h"
 
@@ -18,13 +22,13 @@
 #include <string.h>
 
 #define TIMEOUT_US 2000000u
-#define MAX_TRIES 3u
+#define MAX_TRIES 5u
 
 struct waiter {
     struct op op; /* first member */
     LIST_ENTRY(waiter) link;
     struct seed_query *query;
-    void (*done)(int64_t spent, void *arg);
+    void (*done)(int64_t spent, bool exact, void *arg);
     void *arg;
 };
 
@@ -43,35 +47,30 @@ static LIST_HEAD(, seed_query) queries = LIST_HEAD_INITIALIZER(queries);
 
 static void on_sum(enum gw_err err, int64_t nano_usd, void *arg);
 
-static void tell(struct seed_query *q, int64_t spent)
+static void tell(struct seed_query *q, int64_t spent, bool exact)
 {
     struct waiter *w;
 
     LIST_REMOVE(q, link); /* who asks from inside a callback asks anew */
     q->telling = true;
     while ((w = LIST_FIRST(&q->waiters))) {
-        void (*done)(int64_t, void *) = w->done;
+        void (*done)(int64_t, bool, void *) = w->done;
         void *arg = w->arg;
 
         LIST_REMOVE(w, link);
         free(w);
-        done(spent, arg);
+        done(spent, exact, arg);
     }
     free(q);
 }
 
-static uint64_t rows_stored(void)
+static bool query_ask(struct seed_query *q)
 {
     struct ledger_stats st;
 
     ledger_stats(&st);
-    return st.stored;
-}
-
-static bool query_ask(struct seed_query *q)
-{
     q->tries++;
-    q->stored = rows_stored();
+    q->stored = st.stored;
     q->op = spend_of_scope(q->scope.id, q->begin, q->next, loop_now_us() + TIMEOUT_US, on_sum, q);
     return q->op != NULL;
 }
@@ -79,15 +78,21 @@ static bool query_ask(struct seed_query *q)
 static void on_sum(enum gw_err err, int64_t nano_usd, void *arg)
 {
     struct seed_query *q = arg;
-    bool moved = rows_stored() != q->stored;
-    int64_t sum = -1;
+    int64_t pending = ledger_pending_cost(q->scope.id, q->begin, q->next);
+    int64_t unanswered = budget_owed_unanswered(q->scope.id, q->scope.period, q->begin), sum = -1;
+    struct ledger_stats st;
+    bool exact;
 
+    ledger_stats(&st);
+    exact = st.sure && st.stored == q->stored;
     q->op = NULL;
-    if (!err && moved && q->tries < MAX_TRIES && query_ask(q))
+    if (!err && !exact && q->tries < MAX_TRIES && query_ask(q))
         return;
-    if (!err && __builtin_add_overflow(nano_usd, ledger_pending_cost(q->scope.id), &sum))
+    if (!err && __builtin_add_overflow(nano_usd, pending - unanswered, &sum))
         sum = BUDGET_MAX_AMOUNT;
-    tell(q, sum);
+    if (!err && sum < 0)
+        sum = 0;
+    tell(q, sum, exact);
 }
 
 static struct seed_query *query_of(const struct budget_hold *h, unsigned i)
@@ -128,7 +133,7 @@ static void waiter_cancel(struct op *op)
 }
 
 struct op *budget_seed(const struct budget_hold *h, unsigned scope,
-                       void (*done)(int64_t spent, void *arg), void *arg)
+                       void (*done)(int64_t spent, bool exact, void *arg), void *arg)
 {
     struct waiter *w = calloc(1, sizeof(*w));
     struct seed_query *q = w ? query_of(h, scope) : NULL;

@@ -251,7 +251,8 @@ void ledger_stats(struct ledger_stats *ret)
                                  .stored = ledger.stored,
                                  .dropped = ledger.dropped,
                                  .rejected = ledger.rejected,
-                                 .aside = ledger.aside};
+                                 .aside = ledger.aside,
+                                 .sure = !ledger.on || ledger_ship_is_sure()};
 }
 
 static uint64_t total(enum metric m, const char *outcome)
@@ -270,7 +271,7 @@ void ledger_totals(struct ledger_stats *ret)
                                  .aside = total(M_LEDGER_ROWS, "aside")};
 }
 
-int64_t ledger_pending_cost(const char *scope)
+int64_t ledger_pending_cost(const char *scope, int64_t begin_s, int64_t end_s)
 {
-    return ledger_due(slice_cstr(scope));
+    return ledger_due(slice_cstr(scope), begin_s, end_s);
 }

@@ -51,10 +51,11 @@ struct ledger_stats {
     uint64_t pending_rows, pending_bytes; /* spooled, not yet in Postgres */
     /* since the start: rejected are single rows, aside those of files that came too late */
     uint64_t stored, dropped, rejected, aside;
+    bool sure; /* of this process: those pending are not in Postgres, and all others are */
 };
 void ledger_stats(struct ledger_stats *ret);  /* of this process */
 void ledger_totals(struct ledger_stats *ret); /* of all workers, since the gateway's start */
 
-/* Cost of rows of one scope ("key:<uuid>", "team:<uuid>") that are spooled here and not stored yet.
- */
-int64_t ledger_pending_cost(const char *scope);
+/* Cost of rows of one scope ("key:<uuid>", "team:<uuid>") that are spooled here and not stored yet,
+ * of the days that begin in [begin_s, end_s), seconds since 1970; end_s 0 = all from begin_s on. */
+int64_t ledger_pending_cost(const char *scope, int64_t begin_s, int64_t end_s);

@@ -3,7 +3,7 @@
  *
  *     ledger.c        rows in, numbers out, start and stop
  *     ledger_line.c   a row as a line of text, and back
- *     ledger_due.c    cost of what is not stored yet, by scope
+ *     ledger_due.c    cost of what is not stored yet, by scope and day
  *     ledger_ship.c   batches to Postgres
  *     ledger_keep.c   partitions, retention
  */
@@ -70,7 +70,7 @@ void ledger_due_take(const struct ledger_line *line);
 void ledger_due_batch(void);
 void ledger_due_batch_add(const struct ledger_line *line);
 void ledger_due_batch_take(void);
-int64_t ledger_due(struct slice scope);
+int64_t ledger_due(struct slice scope, int64_t begin_s, int64_t end_s);
 void ledger_due_clear(void);
 
 /* --- ledger_ship.c --- */
@@ -79,6 +79,8 @@ void ledger_ship_init(void);
 void ledger_ship_deinit(void);
 /* Something was added: ships soon, or at once when a batch is full. */
 void ledger_ship_kick(void);
+/* Are the pending rows not in Postgres, and all others there? Not while a COMMIT is under way. */
+bool ledger_ship_is_sure(void);
 /* Ships what there is without waiting for more. */
 void ledger_ship_flush(void);
 

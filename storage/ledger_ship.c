@@ -583,6 +583,11 @@ void ledger_ship_kick(void)
         loop_timer_set(&ship.timer, loop_now_us() + ledger.flush_us);
 }
 
+bool ledger_ship_is_sure(void)
+{
+    return ship.state != SHIP_COMMIT && !spool_is_unsure(ledger.spool);
+}
+
 void ledger_ship_flush(void)
 {
     ship.flush = true;

@@ -497,6 +497,21 @@ struct segment *spool_first(const struct spool *s)
     return g ? g : first_unshipped(&s->own);
 }
 
+static bool any_unsure(const struct segment_list *list)
+{
+    const struct segment *g;
+
+    TAILQ_FOREACH (g, list, link)
+        if (g->unsure)
+            return true;
+    return false;
+}
+
+bool spool_is_unsure(const struct spool *s)
+{
+    return any_unsure(&s->adopted) || any_unsure(&s->own);
+}
+
 static size_t bytes_behind(const struct segment *g, size_t pos)
 {
     return g->end - (pos < SEGMENT_HEADER ? SEGMENT_HEADER : pos);

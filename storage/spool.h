@@ -62,6 +62,9 @@ bool spool_append(struct spool *s, struct slice record);
  * write `unsure` in it, nothing else. */
 struct segment *spool_first(const struct spool *s);
 
+/* Is there a segment of which its shipper does not know how far it is? */
+bool spool_is_unsure(const struct spool *s);
+
 /* Records up to position `pos`, `rows` of them since the last call, are safe elsewhere. A sealed
  * segment that is wholly shipped is gone afterwards. */
 void spool_shipped(struct spool *s, const struct segment *g, size_t pos, uint64_t rows);

@@ -357,6 +357,39 @@ static void test_who_knows_more_raises_the_sum(void **state)
     free(h);
 }
 
+/* A Redis that was put back to an older state: also calls that were under way then count. */
+static void test_a_sum_that_was_put_back_rises_to_what_is_known(void **state)
+{
+    struct budget_scope s = scope("key", "older", 10000);
+    struct budget_hold *h = budget_hold_new(&s, 1);
+    struct answer a[5];
+    char key[128];
+
+    snprintf(key, sizeof(key), "budget:{older}:key:older:day%lld:sum",
+             (long long)h->period[0].begin);
+    for (unsigned i = 0; i < 5; i++)
+        a[i] = reserve(&s, 1, 100, 0);
+    budget_settle(a[0].hold, 1000, 0);
+    budget_settle(a[1].hold, 1000, 0);
+    flush();
+    assert_int_equal(redis("HSET", key, "spent", "7"), 0);
+    budget_settle(a[2].hold, 30, 0);
+    budget_settle(a[3].hold, 4, 0);
+    assert_int_equal(budget_owed_unanswered(s.id, s.period, h->period[0].begin), 34);
+    assert_int_equal(budget_owed_unanswered(s.id, s.period, 0), 0);
+    assert_int_equal(budget_owed_unanswered("key:other", s.period, h->period[0].begin), 0);
+    flush();
+    assert_int_equal(budget_owed_unanswered(s.id, s.period, h->period[0].begin), 0);
+    assert_int_equal(look(&s, 1).s[0].spent_nano_usd, 41);
+    budget_settle(reserve(&s, 1, 0, 0).hold, 0, 0);
+    assert_int_equal(look(&s, 1).s[0].spent_nano_usd, 2034);
+    budget_settle(a[4].hold, 500, 0);
+    flush();
+    assert_int_equal(look(&s, 1).s[0].spent_nano_usd, 2534);
+    assert_int_equal(look(&s, 1).s[0].held_nano_usd, 0);
+    free(h);
+}
+
 static void test_tokens_are_counted_and_put_right(void **state)
 {
     struct budget_scope s = scope("key", "tokens", -1);
@@ -511,6 +544,7 @@ int main(void)
         cmocka_unit_test(test_a_cancelled_reservation_holds_nothing),
         cmocka_unit_test(test_check_078_after_flushall_the_sum_is_what_was_last_known),
         cmocka_unit_test(test_who_knows_more_raises_the_sum),
+        cmocka_unit_test(test_a_sum_that_was_put_back_rises_to_what_is_known),
         cmocka_unit_test(test_tokens_are_counted_and_put_right),
         cmocka_unit_test(test_check_081_a_wrong_type_under_a_key_is_no_error),
         cmocka_unit_test(test_all_keys_of_a_request_share_a_slot),

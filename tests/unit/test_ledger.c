@@ -344,7 +344,7 @@ static void expect_each_once(unsigned n)
         assert_int_equal(stored(id), 1);
     }
     assert_int_equal(stats().pending_rows, 0);
-    assert_int_equal(ledger_pending_cost("key:" KEY), 0);
+    assert_int_equal(ledger_pending_cost("key:" KEY, 0, 0), 0);
 }
 
 /* --- lines ------------------------------------------------------------------------------------ */
@@ -448,14 +448,40 @@ static void test_a_line_of_another_format_is_not_read(void **state)
     assert_false(ledger_line_read(SLICE(""), &got));
 }
 
+/* A new period begins with nothing, however long Postgres has been away. */
+static void test_what_is_due_is_told_by_the_day(void **state)
+{
+    static const int64_t day = 86400, first = 1796000000 / 86400 * 86400;
+    struct ledger_row r = row_named("x");
+    const char *key = "key:" KEY;
+
+    r.at_wall_us = (uint64_t)first * 1000000;
+    ledger_add(&r);
+    r.at_wall_us += 86399999999u; /* the last moment of the day */
+    ledger_add(&r);
+    r.at_wall_us += 1;
+    r.cost_nano_usd = 7;
+    ledger_add(&r);
+    assert_int_equal(ledger_pending_cost(key, first, first + day), 2000);
+    assert_int_equal(ledger_pending_cost(key, first + day, first + 2 * day), 7);
+    assert_int_equal(ledger_pending_cost(key, first + day, 0), 7);
+    assert_int_equal(ledger_pending_cost(key, first - 5 * day, first + 5 * day), 2007);
+    assert_int_equal(ledger_pending_cost(key, first + 2 * day, first + 3 * day), 0);
+    assert_int_equal(ledger_pending_cost("team:" TEAM, first + day, first + 2 * day), 7);
+    assert_int_equal(ledger_pending_cost(key, 0, 0), 2007);
+    turn_until(stats().pending_rows == 0);
+    assert_int_equal(ledger_pending_cost(key, 0, 0), 0);
+    assert_int_equal(ledger_pending_cost(key, first, first + day), 0);
+}
+
 /* --- batches ---------------------------------------------------------------------------------- */
 
 static void test_rows_are_stored_once_and_are_due_until_then(void **state)
 {
     add_many(20);
-    assert_int_equal(ledger_pending_cost("key:" KEY), 20000);
-    assert_int_equal(ledger_pending_cost("team:" TEAM), 20000);
-    assert_int_equal(ledger_pending_cost("key:other"), 0);
+    assert_int_equal(ledger_pending_cost("key:" KEY, 0, 0), 20000);
+    assert_int_equal(ledger_pending_cost("team:" TEAM, 0, 0), 20000);
+    assert_int_equal(ledger_pending_cost("key:other", 0, 0), 0);
     turn_until(stats().pending_rows == 0);
     expect_each_once(20);
     assert_int_equal(db.reads, 0); /* of its own new files the position is known */
@@ -556,7 +582,7 @@ static void test_a_file_the_database_may_have_forgotten_is_put_aside(void **stat
     leave_rows(171);
     assert_int_equal(stored("\tleft\t"), 0);
     assert_int_equal(stats().aside, 3);
-    assert_int_equal(ledger_pending_cost("key:" KEY), 0);
+    assert_int_equal(ledger_pending_cost("key:" KEY, 0, 0), 0);
     turn_until(files_like(".spool.old") == 1);
     add("new");
     turn_until(stats().pending_rows == 0);
@@ -745,6 +771,7 @@ int main(void)
         cmocka_unit_test(test_the_longest_line_fits),
         cmocka_unit_test(test_a_line_of_another_format_is_not_read),
         T(test_rows_are_stored_once_and_are_due_until_then),
+        T(test_what_is_due_is_told_by_the_day),
         T(test_a_commit_whose_answer_is_lost_is_not_repeated),
         T(test_a_commit_that_was_lost_is_made_again),
         T(test_rows_wait_while_the_database_is_away),
