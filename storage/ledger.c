@@ -180,11 +180,11 @@ enum gw_err ledger_init(const struct conf *c)
                .state = on_state},
     };
     struct spool_stats st;
-    int n = snprintf(ledger.dir, sizeof(ledger.dir), "%.*s", SLICE_ARG(c->ledger_dir));
 
     if (!pg_enabled())
         return GW_OK;
-    assert(n > 0 && n < (int)sizeof(ledger.dir)); /* conf.def bounds it */
+    assert(c->ledger_dir.n && c->ledger_dir.n < sizeof(ledger.dir)); /* conf.def bounds it */
+    snprintf(ledger.dir, sizeof(ledger.dir), "%.*s", SLICE_ARG(c->ledger_dir));
     find_metrics();
     ledger.flush_us = (uint64_t)c->ledger_flush_ms * 1000;
     ledger.batch_rows = (unsigned)c->ledger_batch_rows;

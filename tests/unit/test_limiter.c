@@ -180,7 +180,7 @@ static void test_a_refusal_tells_which_and_for_how_long(void **state)
 
 static void test_long_names_fit(void **state)
 {
-    char who[300], class[300];
+    char who[300] = "", class[300];
     struct limiter_call c = call_of(who, 10, 0);
 
     memset(who, 'w', sizeof(who));
