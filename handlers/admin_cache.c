@@ -35,12 +35,10 @@ void admin_cache(struct request *req)
     struct json_writer w;
     struct buf out;
 
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     json_obj(&w);
     json_kv_int(&w, "workers", metrics_workers());
-    json_put_key(&w, "caches");
-    json_arr(&w);
+    json_kv_arr(&w, "caches");
     for (unsigned k = 0; k < CACHE_KINDS; k++)
         put_cache(&w, (enum cache_kind)k);
     json_arr_end(&w);

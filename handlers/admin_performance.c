@@ -84,13 +84,11 @@ static void put_all(struct json_writer *w, const struct operations *o,
 {
     json_obj(w);
     json_kv_int(w, "workers", metrics_workers());
-    json_put_key(w, "operations");
-    json_arr(w);
+    json_kv_arr(w, "operations");
     for (unsigned i = 0; i < o->n; i++)
         put_operation(w, &o->all[i]);
     json_arr_end(w);
-    json_put_key(w, "slow");
-    json_arr(w);
+    json_kv_arr(w, "slow");
     for (unsigned i = 0; i < n_slow; i++)
         put_slow(w, &slow[i]);
     json_arr_end(w);
@@ -110,8 +108,7 @@ void admin_performance(struct request *req)
         return;
     }
     qsort(o.all, o.n, sizeof(*o.all), by_total);
-    buf_init(&out, MAX_OUT);
-    json_writer_init(&w, &out);
+    json_begin(&w, &out, MAX_OUT);
     put_all(&w, &o, slow, slowest_list(slow));
     request_finish_buf(req, &out);
 }

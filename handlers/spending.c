@@ -93,8 +93,7 @@ static void put_ledger(struct json_writer *w)
     struct ledger_stats st;
 
     ledger_totals(&st);
-    json_put_key(w, "ledger");
-    json_obj(w);
+    json_kv_obj(w, "ledger");
     json_kv_int(w, "workers", metrics_workers());
     json_kv_int(w, "pending_rows", (int64_t)st.pending_rows);
     json_kv_int(w, "stored", (int64_t)st.stored);
@@ -107,14 +106,12 @@ static void put_ledger(struct json_writer *w)
 static void put_members(struct json_writer *w, enum costs_group group, const struct pg_rows *rows)
 {
     json_kv_cstr(w, "group", costs_group_name(group));
-    json_put_key(w, "items");
-    json_arr(w);
+    json_kv_arr(w, "items");
     for (unsigned i = 1; i < pg_count(rows); i++)
         put_item(w, group, rows, i);
     json_arr_end(w);
     json_kv_int(w, "groups", pg_int(rows, 0, COSTS_N_GROUPS));
-    json_put_key(w, "total");
-    json_obj(w);
+    json_kv_obj(w, "total");
     put_sums(w, rows, 0);
     json_obj_end(w);
     put_ledger(w);

@@ -257,8 +257,7 @@ static bool target_admits(struct provider_call *c)
     return true;
 }
 
-/* --- the request --------------------------------------------------------------------------------
- */
+/* --- the request ------------------------------------------------------------------------------ */
 
 /* The client would rather have no answer than one without what it asked for. */
 static enum gw_err refuse_lossy(struct provider_call *c)
@@ -518,8 +517,7 @@ static void call_send(struct provider_call *c)
         call_transfer(c);
 }
 
-/* --- how a sending ended ------------------------------------------------------------------------
- */
+/* --- how a sending ended ---------------------------------------------------------------------- */
 
 static enum breaker_verdict verdict_of(enum gw_err err)
 {
@@ -660,8 +658,7 @@ static void on_backoff(void *arg)
     call_next(c);
 }
 
-/* --- from the transport -------------------------------------------------------------------------
- */
+/* --- from the transport ----------------------------------------------------------------------- */
 
 enum gw_err provider_go_live(struct provider_call *c)
 {

@@ -74,8 +74,7 @@ bool transfer_prepare(struct transfer *t, const struct transport_request *req);
 /* What libcurl's code means, given what was seen of the call. */
 enum gw_err transfer_error(const struct transfer *t, CURLcode code);
 
-/* --- transport.c, called from libcurl's callbacks -----------------------------------------------
- */
+/* --- transport.c, called from libcurl's callbacks --------------------------------------------- */
 
 /* The head is complete. */
 bool transport_stage_head(struct transfer *t);

@@ -14,8 +14,7 @@ struct text {
     const char *end;   /* of what the rule may look at */
 };
 
-/* --- bytes --------------------------------------------------------------------------------------
- */
+/* --- bytes ------------------------------------------------------------------------------------ */
 
 #define L (LETTER | WORD)
 #define W WORD
@@ -54,8 +53,7 @@ static char lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 }
 
-/* --- small readers ------------------------------------------------------------------------------
- */
+/* --- small readers ---------------------------------------------------------------------------- */
 
 static char at(const struct text *t, size_t i)
 {
@@ -141,8 +139,7 @@ static char before_space(const struct text *t)
     return p > t->start ? p[-1] : '\0';
 }
 
-/* --- SQL ----------------------------------------------------------------------------------------
- */
+/* --- SQL -------------------------------------------------------------------------------------- */
 
 static const char *const objects[] = {"table", "database", "schema", "view",      "index",
                                       "user",  "function", "role",   "procedure", NULL};
@@ -408,8 +405,7 @@ static unsigned on_comment(struct text t)
     return is_word(at(&t, 0)) || is_quote(at(&t, 0)) ? DETECT_SQL_SPECIAL : 0;
 }
 
-/* --- script -------------------------------------------------------------------------------------
- */
+/* --- script ----------------------------------------------------------------------------------- */
 
 static const char *const elements[] = {"script", "iframe", "object",   "embed", "applet",
                                        "meta",   "base",   "frameset", NULL};
@@ -477,8 +473,7 @@ static unsigned on_handler(struct text t)
     return memchr(t.p, '=', (size_t)(t.end - t.p)) ? on_attribute(t) : 0;
 }
 
-/* --- shell --------------------------------------------------------------------------------------
- */
+/* --- shell ------------------------------------------------------------------------------------ */
 
 static const char *const commands[] = {
     "rm",       "cat",    "ls",       "id",    "whoami",     "wget",  "curl",     "nc",
@@ -554,8 +549,7 @@ static unsigned on_plain_quote(struct text t)
     return on_quote(t);
 }
 
-/* --- words --------------------------------------------------------------------------------------
- */
+/* --- words ------------------------------------------------------------------------------------ */
 
 /* A rule gets the text behind the word; a handler's the text at it. The set is that of
  * detect_seek.h: words are together whose first three letters, mixed, begin few words of prose. */
@@ -626,8 +620,7 @@ void detect_each_word(void (*fn)(const char *two, const char *third, unsigned se
     fn("or", "`", 5);
 }
 
-/* --- triggers -----------------------------------------------------------------------------------
- */
+/* --- triggers --------------------------------------------------------------------------------- */
 
 typedef unsigned (*trigger_fn)(struct text t);
 

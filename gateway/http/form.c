@@ -36,8 +36,7 @@ struct place {
     struct slice name; /* empty: the root */
 };
 
-/* --- telling -----------------------------------------------------------------------------------
- */
+/* --- telling ---------------------------------------------------------------------------------- */
 
 static void add_escaped(struct buf *b, struct slice name)
 {
@@ -101,8 +100,7 @@ static bool is_full(const struct reader *r)
     return r->errors->nomem || r->errors->n == FORM_MAX_ERRORS;
 }
 
-/* --- single values ------------------------------------------------------------------------------
- */
+/* --- single values ---------------------------------------------------------------------------- */
 
 static bool has_bounds(const struct form_field *f)
 {
@@ -259,8 +257,7 @@ static void read_bool(struct reader *r, const struct form_field *f, const struct
         tell(r, at, SLICE("must be true or false"));
 }
 
-/* --- lists --------------------------------------------------------------------------------------
- */
+/* --- lists ------------------------------------------------------------------------------------ */
 
 static bool check_count(struct reader *r, const struct form_field *f, const struct place *at,
                         int64_t n)
@@ -317,8 +314,7 @@ static void read_strings(struct reader *r, const struct form_field *f, const str
     *(struct form_list *)to = (struct form_list){items, n};
 }
 
-/* --- objects ------------------------------------------------------------------------------------
- */
+/* --- objects ---------------------------------------------------------------------------------- */
 
 static void read_members(struct reader *r, const struct form *f, const struct place *at,
                          struct json object, void *into, struct form_seen *seen);
@@ -438,8 +434,7 @@ void form_check(struct request *req, struct json root, const struct form *f, voi
     screen_tell(req, r.found, errors->n > 0);
 }
 
-/* --- answering ----------------------------------------------------------------------------------
- */
+/* --- answering -------------------------------------------------------------------------------- */
 
 void form_refuse(struct request *req, const struct form_errors *errors)
 {
@@ -544,8 +539,7 @@ bool form_nulled(const struct form *f, const struct form_seen *seen, const char 
     return (seen->nulls >> i) & 1;
 }
 
-/* --- query arguments ----------------------------------------------------------------------------
- */
+/* --- query arguments -------------------------------------------------------------------------- */
 
 /* A list's elements are separated by commas; empty ones do not count. */
 static void query_strings(struct reader *r, const struct form_field *f, const struct place *at,

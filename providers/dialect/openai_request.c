@@ -19,8 +19,7 @@ struct out {
     bool signatures; /* the host takes thought signatures of tool calls */
 };
 
-/* --- path and headers --------------------------------------------------------------------------
- */
+/* --- path and headers ------------------------------------------------------------------------- */
 
 static void header(struct dialect_request *out, struct slice name, struct slice value)
 {
@@ -84,8 +83,7 @@ enum gw_err openai_encode_embed(struct arena *a, const struct dialect_embed_requ
     return buf_err(out->body);
 }
 
-/* --- parts -------------------------------------------------------------------------------------
- */
+/* --- parts ------------------------------------------------------------------------------------ */
 
 static void put_typed(struct json_writer *w, const char *type, const char *key, struct slice text)
 {
@@ -112,8 +110,7 @@ static void put_image(struct out *o, const struct convo_part *p)
 
     json_obj(w);
     json_kv_cstr(w, "type", "image_url");
-    json_put_key(w, "image_url");
-    json_obj(w);
+    json_kv_obj(w, "image_url");
     if (p->url.n)
         json_kv_str(w, "url", p->url);
     else
@@ -142,8 +139,7 @@ static enum gw_err put_file(struct out *o, const struct convo_part *p)
             SLICE("Files of another provider cannot be referred to; send the file's data"));
     json_obj(w);
     json_kv_cstr(w, "type", "file");
-    json_put_key(w, "file");
-    json_obj(w);
+    json_kv_obj(w, "file");
     if (p->data.n) {
         if (p->name.n)
             json_kv_str(w, "filename", p->name);
@@ -171,8 +167,7 @@ static enum gw_err put_audio(struct out *o, const struct convo_part *p)
                             SLICE("This provider takes audio as wav or mp3 data only"));
     json_obj(w);
     json_kv_cstr(w, "type", "input_audio");
-    json_put_key(w, "input_audio");
-    json_obj(w);
+    json_kv_obj(w, "input_audio");
     json_kv_str(w, "data", p->data);
     json_kv_cstr(w, "format", wav ? "wav" : "mp3");
     json_obj_end(w);
@@ -220,8 +215,7 @@ static bool is_content(const struct convo_part *p)
            p->kind == CONVO_AUDIO;
 }
 
-/* --- calls and results -------------------------------------------------------------------------
- */
+/* --- calls and results ------------------------------------------------------------------------ */
 
 /* How many parts of this kind and name, without an id, come before this one. */
 static unsigned count_before(const struct convo *c, const struct convo_part *part)
@@ -270,8 +264,7 @@ static enum gw_err put_call(struct out *o, const struct convo_part *p)
     json_obj(w);
     put_call_id(o, "id", p);
     json_kv_cstr(w, "type", "function");
-    json_put_key(w, "function");
-    json_obj(w);
+    json_kv_obj(w, "function");
     err = put_tool_name(o, "name", p->name);
     json_kv_str(w, "arguments", p->args.n ? p->args : SLICE("{}"));
     json_obj_end(w);
@@ -322,8 +315,7 @@ static void put_result(struct out *o, const struct convo_part *p)
         convo_drop(o->rep, "cache_control");
 }
 
-/* --- messages ----------------------------------------------------------------------------------
- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 static void put_name(struct out *o, const struct convo_turn *t)
 {
@@ -422,8 +414,7 @@ static enum gw_err put_calls(struct out *o, const struct convo_turn *t)
         if (p->kind != CONVO_TOOL_CALL && !custom)
             continue;
         if (!open) {
-            json_put_key(&o->w, "tool_calls");
-            json_arr(&o->w);
+            json_kv_arr(&o->w, "tool_calls");
             open = true;
         }
         if (custom)
@@ -496,16 +487,14 @@ static enum gw_err put_messages(struct out *o)
 {
     enum gw_err err = GW_OK;
 
-    json_put_key(&o->w, "messages");
-    json_arr(&o->w);
+    json_kv_arr(&o->w, "messages");
     for (const struct convo_turn *t = o->c->turns; t && !err; t = t->next)
         err = t->role == CONVO_ASSISTANT ? put_assistant_turn(o, t) : put_plain_turn(o, t);
     json_arr_end(&o->w);
     return err;
 }
 
-/* --- tools -------------------------------------------------------------------------------------
- */
+/* --- tools ------------------------------------------------------------------------------------ */
 
 static enum gw_err put_tool(struct out *o, const struct convo_tool *t)
 {
@@ -518,8 +507,7 @@ static enum gw_err put_tool(struct out *o, const struct convo_tool *t)
     }
     json_obj(w);
     json_kv_cstr(w, "type", "function");
-    json_put_key(w, "function");
-    json_obj(w);
+    json_kv_obj(w, "function");
     err = put_tool_name(o, "name", t->name);
     if (t->description.n)
         json_kv_str(w, "description", t->description);
@@ -552,8 +540,7 @@ static enum gw_err put_choice(struct out *o)
     }
     json_obj(w);
     json_kv_cstr(w, "type", "function");
-    json_put_key(w, "function");
-    json_obj(w);
+    json_kv_obj(w, "function");
     err = put_tool_name(o, "name", o->c->tool_choice_name);
     json_obj_end(w);
     json_obj_end(w);
@@ -576,8 +563,7 @@ static enum gw_err put_tools(struct out *o)
 
         if (is_ours(t)) {
             if (n++ == 0) {
-                json_put_key(&o->w, "tools");
-                json_arr(&o->w);
+                json_kv_arr(&o->w, "tools");
             }
             err = put_tool(o, t);
             continue;
@@ -596,8 +582,7 @@ static enum gw_err put_tools(struct out *o)
     return err;
 }
 
-/* --- the other members -------------------------------------------------------------------------
- */
+/* --- the other members ------------------------------------------------------------------------ */
 
 static void put_format(struct out *o)
 {
@@ -610,12 +595,10 @@ static void put_format(struct out *o)
 
     if (c->format == CONVO_FORMAT_UNSET)
         return;
-    json_put_key(w, "response_format");
-    json_obj(w);
+    json_kv_obj(w, "response_format");
     json_kv_cstr(w, "type", words[c->format]);
     if (c->format == CONVO_FORMAT_SCHEMA) {
-        json_put_key(w, "json_schema");
-        json_obj(w);
+        json_kv_obj(w, "json_schema");
         json_kv_str(w, "name", c->schema_name.n ? c->schema_name : SLICE("answer"));
         if (c->schema_description.n)
             json_kv_str(w, "description", c->schema_description);
@@ -686,8 +669,7 @@ static void put_sampling(struct out *o)
         json_kv_int(&o->w, "top_logprobs", c->top_logprobs);
     if (c->n_stop == 0)
         return;
-    json_put_key(&o->w, "stop");
-    json_arr(&o->w);
+    json_kv_arr(&o->w, "stop");
     for (unsigned i = 0; i < c->n_stop; i++)
         json_put_str(&o->w, c->stop[i]);
     json_arr_end(&o->w);

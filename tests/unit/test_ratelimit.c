@@ -320,8 +320,7 @@ static void test_new_limits_count_from_the_next_request(void **state)
     assert_int_equal(passed_of(20, RATE_AI, "a", "1.1.1.1"), 5);
 }
 
-/* --- keys with a rate of their own, routes with a limit of their own ---------------------------
- */
+/* --- keys with a rate of their own, routes with a limit of their own -------------------------- */
 
 static bool ask_as_key(int64_t per_minute, const char **ret_policy)
 {
