@@ -181,7 +181,9 @@ def test_partitions_made_and_dropped_under_writers_disturb_none(make_gateway, po
     for gw in (one, two):
         settled(gw)
     assert a.failed == 0 and dropped.count("1") > 3
-    assert all("lock timeout" in e or "deadlock" in e for e in refused), refused  # it comes again in a minute
+    # it comes again in a minute; a gateway's own upkeep may have dropped the same month meanwhile
+    benign = ("lock timeout", "deadlock", 'table "provider_calls_2024_01" does not exist')
+    assert all(any(b in e for b in benign) for e in refused), refused
     assert_exactly_once(postgres, a.ok + b.ok, one)
 
 

@@ -105,6 +105,7 @@ def test_metrics_are_summed_over_workers_and_survive_a_restart(make_gateway):
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         assert {f.result().status for f in [pool.submit(gw.chat) for _ in range(120)]} == {200}
     name = 'http_requests_total{method="POST",endpoint="/v1/chat/completions",status="200"}'
+    wait_until(lambda: gw.metrics()[name] == 120, "the last answers to be counted")
     assert [gw.metrics()[name] for _ in range(6)] == [120] * 6
     before = workers_of(gw)
     assert len(before) == 3
