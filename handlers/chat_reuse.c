@@ -194,7 +194,12 @@ enum chat_reuse_step chat_reuse_join(struct chat *c)
 
 void chat_reuse_note(struct chat *c)
 {
-    meaning_keep(c);
+    bool odd = c->info && c->info->odd_end;
+
+    if (!odd)
+        meaning_keep(c);
+    if (c->flight && odd)
+        flight_keep_not(c->flight);
     if (c->flight)
         flight_note(c->flight, &c->usage,
                     c->usage.known && c->info && c->info->model

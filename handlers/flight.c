@@ -224,6 +224,11 @@ void flight_note(struct flight *f, const struct convo_usage *usage, int64_t cost
     f->kept.cost_nano_usd = cost_nano_usd;
 }
 
+void flight_keep_not(struct flight *f)
+{
+    f->keeping = false;
+}
+
 /* --- followers ------------------------------------------------------------------------------- */
 
 void flight_follow(struct flight *f, struct flight_follower *who)

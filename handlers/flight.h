@@ -52,6 +52,9 @@ bool flight_runs_ahead(const struct flight *f);
 /* What the leader's answer used; before it ends. */
 void flight_note(struct flight *f, const struct convo_usage *usage, int64_t cost_nano_usd);
 
+/* The answer is one that another time may come out differently: nobody gets it later. */
+void flight_keep_not(struct flight *f);
+
 /* --- followers ------------------------------------------------------------------------------- */
 
 void flight_follow(struct flight *f, struct flight_follower *who);

@@ -181,6 +181,14 @@ enum convo_stop {
     CONVO_STOP_OTHER
 };
 
+/* Did the model end by itself, or at a limit its client knows of? Else the answer was filtered,
+ * failed, or was only interrupted: another time it may be a different one. */
+static inline bool convo_stop_is_ordinary(enum convo_stop s)
+{
+    return s == CONVO_STOP_DONE || s == CONVO_STOP_STRING || s == CONVO_STOP_LENGTH ||
+           s == CONVO_STOP_TOOLS;
+}
+
 /* Tokens in one arithmetic for all: input contains the cached ones, output contains reasoning. */
 struct convo_usage {
     bool known;

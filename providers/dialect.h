@@ -88,6 +88,7 @@ struct dialect_pass_info {
     size_t content_bytes;     /* about how much of it the model wrote */
     bool has_usage;           /* usage was set */
     bool finish;              /* a finish or stop reason was in it */
+    bool odd_end;             /* ... one that is not ordinary (convo_stop_is_ordinary) */
     struct convo_usage usage; /* in: what is known so far; out: that and what this event says */
     struct slice text;
 };
@@ -122,8 +123,10 @@ struct dialect {
      * GW_EUPBAD when it is nothing this dialect sends. */
     enum gw_err (*pass_event)(struct slice data, struct arena *scratch,
                               struct dialect_pass_info *ret);
-    /* Usage of a whole relayed answer, and whether it looks like one (GW_EUPBAD otherwise). */
-    enum gw_err (*pass_answer)(struct arena *scratch, struct slice body, struct convo_usage *ret);
+    /* Usage and odd_end of a whole relayed answer, and whether it looks like one (GW_EUPBAD
+     * otherwise). */
+    enum gw_err (*pass_answer)(struct arena *scratch, struct slice body,
+                               struct dialect_pass_info *ret);
     bool ends_on_finish; /* no terminal event: a relayed stream is complete when it had a finish and
                             the provider has closed it well; more may come between the two */
 

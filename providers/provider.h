@@ -38,6 +38,7 @@ struct provider_call_info {
     uint64_t retry_after_us;   /* with GW_EUPRATE / GW_ECIRCUIT: when to come again; 0 = unknown */
     struct slice content_type; /* of a passed-through whole answer */
     bool in_flight;            /* a provider is working on it */
+    bool odd_end;              /* it ended for a reason that is not ordinary: not one to be kept */
     uint64_t output_bytes;     /* text, thoughts and arguments handed to the sink so far, for what a
                                   stream cost whose usage never came */
 };

@@ -31,6 +31,7 @@ void provider_answer_reset(struct provider_call *c)
     buf_init(&a->held, MAX_HELD_BYTES);
     c->usage = (struct convo_usage){0};
     c->info.output_bytes = 0;
+    c->info.odd_end = false;
 }
 
 void provider_answer_release(struct provider_call *c)
@@ -191,6 +192,7 @@ static enum gw_err give_event(struct provider_call *c, const struct convo_event 
     enum gw_err err;
 
     c->info.output_bytes += written_bytes(ev);
+    c->info.odd_end |= ev->kind == CONVO_EV_FINISH && !convo_stop_is_ordinary(ev->stop);
     if (ev->kind == CONVO_EV_USAGE)
         kept.usage = c->usage;
     err = c->sink->on_event(&kept, c->arg);
@@ -395,6 +397,7 @@ static enum gw_err pass_event(struct provider_call *c, const struct sse_event *e
     a->ended |= info.done;
     a->finished |= d->ends_on_finish && info.finish;
     c->info.output_bytes += info.content_bytes;
+    c->info.odd_end |= info.odd_end;
     return relay(c, ev);
 }
 
@@ -412,13 +415,14 @@ static enum gw_err check_count(struct provider_call *c, struct slice body)
 static enum gw_err read_passed(struct provider_call *c)
 {
     struct slice body = buf_slice(&c->answer.body);
-    struct convo_usage usage = {.known = false};
+    struct dialect_pass_info info = {.done = false};
     enum gw_err err = c->req.count
                           ? check_count(c, body)
-                          : c->model->provider->dialect->pass_answer(c->req.arena, body, &usage);
+                          : c->model->provider->dialect->pass_answer(c->req.arena, body, &info);
 
     if (!err) {
-        take_usage(c, &usage);
+        take_usage(c, &info.usage);
+        c->info.odd_end = info.odd_end;
         err = provider_go_live(c);
     }
     if (err)

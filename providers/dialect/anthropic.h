@@ -116,4 +116,7 @@ enum gw_err anthropic_pass_body(struct json root, const struct registry_model *m
 enum gw_err anthropic_pass_event(struct slice data, struct arena *scratch,
                                  struct dialect_pass_info *ret);
 enum gw_err anthropic_pass_answer(struct arena *scratch, struct slice body,
-                                  struct convo_usage *ret);
+                                  struct dialect_pass_info *ret);
+
+/* anthropic_answer.c: what a stop_reason means. */
+enum convo_stop anthropic_stop(struct slice word);

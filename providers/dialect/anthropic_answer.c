@@ -382,7 +382,7 @@ static enum gw_err block_end(struct dialect_decoder *d, struct block *b)
 
 /* --- the end ------------------------------------------------------------------------------- */
 
-static enum convo_stop stop_of(struct slice word)
+enum convo_stop anthropic_stop(struct slice word)
 {
     static const struct {
         const char *word;
@@ -415,7 +415,7 @@ static enum gw_err take_stop(struct dialect_decoder *d, struct json from)
 static enum gw_err finish(struct dialect_decoder *d)
 {
     struct convo_event ev = {.kind = CONVO_EV_FINISH,
-                             .stop = stop_of(d->stop),
+                             .stop = anthropic_stop(d->stop),
                              .stop_raw = d->stop,
                              .stop_string = d->stop_string};
     enum gw_err err = release_held(d);

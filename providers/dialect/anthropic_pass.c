@@ -95,6 +95,14 @@ static size_t delta_bytes(struct json delta)
     return n > frame ? n - frame : 0;
 }
 
+static void read_stop(struct json from, struct dialect_pass_info *info)
+{
+    struct json reason = json_get(from, "stop_reason");
+
+    info->finish = json_is(reason, JSON_STRING);
+    info->odd_end = info->finish && !convo_stop_is_ordinary(anthropic_stop(json_str(reason)));
+}
+
 static void inspect(struct json event, struct dialect_pass_info *info)
 {
     struct json type = json_get(event, "type");
@@ -110,7 +118,7 @@ static void inspect(struct json event, struct dialect_pass_info *info)
         if (!info->usage.raw_first.n)
             info->usage.raw_first = info->usage.raw;
         info->has_usage = merge_usage(json_get(event, "usage"), &info->usage);
-        info->finish = json_is(json_get(json_get(event, "delta"), "stop_reason"), JSON_STRING);
+        read_stop(json_get(event, "delta"), info);
     } else if (json_str_is(type, "message_stop")) {
         info->done = true;
     } else if (json_str_is(type, "error")) {
@@ -140,10 +148,10 @@ enum gw_err anthropic_pass_event(struct slice data, struct arena *scratch,
     return dialect_end(scratch, before, GW_OK);
 }
 
-enum gw_err anthropic_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret)
+enum gw_err anthropic_pass_answer(struct arena *scratch, struct slice body,
+                                  struct dialect_pass_info *ret)
 {
     struct json_limits limits = {.max_tokens = 4000000};
-    struct convo_usage usage = {.known = false};
     struct json root;
     enum gw_err err = json_parse(scratch, body, &limits, &root, NULL);
 
@@ -151,7 +159,8 @@ enum gw_err anthropic_pass_answer(struct arena *scratch, struct slice body, stru
         return err;
     if (err || !json_is(root, JSON_OBJECT) || !json_is(json_get(root, "content"), JSON_ARRAY))
         return GW_EUPBAD;
-    (void)merge_usage(json_get(root, "usage"), &usage);
-    *ret = usage;
+    *ret = (struct dialect_pass_info){.done = true};
+    (void)merge_usage(json_get(root, "usage"), &ret->usage);
+    read_stop(root, ret);
     return GW_OK;
 }

@@ -369,7 +369,7 @@ static enum gw_err take_frame(struct dialect_decoder *d, struct json frame)
 
 /* --- the end ------------------------------------------------------------------------------- */
 
-static enum convo_stop stop_of(const struct candidate *c)
+enum convo_stop google_stop(struct slice word)
 {
     static const struct {
         const char *word;
@@ -385,11 +385,17 @@ static enum convo_stop stop_of(const struct candidate *c)
                  {"IMAGE_SAFETY", CONVO_STOP_FILTERED},
                  {"IMAGE_PROHIBITED_CONTENT", CONVO_STOP_FILTERED},
                  {"IMAGE_RECITATION", CONVO_STOP_FILTERED}};
-    enum convo_stop stop = CONVO_STOP_OTHER;
 
     for (size_t i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
-        if (slice_is(c->stop, stops[i].word))
-            stop = stops[i].stop;
+        if (slice_is(word, stops[i].word))
+            return stops[i].stop;
+    return CONVO_STOP_OTHER;
+}
+
+static enum convo_stop stop_of(const struct candidate *c)
+{
+    enum convo_stop stop = google_stop(c->stop);
+
     return stop == CONVO_STOP_DONE && c->n_tools > 0 ? CONVO_STOP_TOOLS : stop;
 }
 

@@ -80,7 +80,10 @@ enum gw_err google_pass_body(struct json root, const struct registry_model *m, b
                              struct buf *out);
 enum gw_err google_pass_event(struct slice data, struct arena *scratch,
                               struct dialect_pass_info *ret);
-enum gw_err google_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret);
+enum gw_err google_pass_answer(struct arena *scratch, struct slice body,
+                               struct dialect_pass_info *ret);
 
 /* google_answer.c: reads a `usageMetadata` object; false, and *ret left alone, when it is none. */
 bool google_usage(struct json usage, struct convo_usage *ret);
+/* What a finishReason means; a candidate with tool calls says STOP, too. */
+enum convo_stop google_stop(struct slice word);

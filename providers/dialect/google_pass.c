@@ -86,10 +86,13 @@ static void inspect_candidates(struct json candidates, struct dialect_pass_info 
 
     for (struct json c = json_first(candidates); json_exists(c); c = json_next(candidates, c)) {
         size_t n = json_raw(json_get(json_get(c, "content"), "parts")).n;
+        struct json reason = json_get(c, "finishReason");
 
         info->content_bytes += n > frame ? n - frame : 0;
-        if (json_is(json_get(c, "finishReason"), JSON_STRING))
-            info->finish = true;
+        if (!json_is(reason, JSON_STRING))
+            continue;
+        info->finish = true;
+        info->odd_end |= !convo_stop_is_ordinary(google_stop(json_str(reason)));
     }
 }
 
@@ -121,7 +124,7 @@ static void inspect(struct json root, struct dialect_pass_info *info)
     info->has_usage = google_usage(usage, &info->usage);
     inspect_candidates(candidates, info);
     if (json_is(json_get(feedback, "blockReason"), JSON_STRING))
-        info->finish = true;
+        info->finish = info->odd_end = true;
     info->has_content = json_count(candidates) > 0 || info->finish;
 }
 
@@ -148,10 +151,10 @@ enum gw_err google_pass_event(struct slice data, struct arena *scratch,
     return dialect_end(scratch, before, GW_OK);
 }
 
-enum gw_err google_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret)
+enum gw_err google_pass_answer(struct arena *scratch, struct slice body,
+                               struct dialect_pass_info *ret)
 {
     struct json_limits limits = {.max_tokens = 4000000};
-    struct convo_usage usage = {.known = false};
     struct json root;
     enum gw_err err = json_parse(scratch, body, &limits, &root, NULL);
 
@@ -162,7 +165,7 @@ enum gw_err google_pass_answer(struct arena *scratch, struct slice body, struct 
     if (json_count(json_get(root, "candidates")) == 0 &&
         !json_is(json_get(root, "promptFeedback"), JSON_OBJECT))
         return GW_EUPBAD;
-    google_usage(json_get(root, "usageMetadata"), &usage);
-    *ret = usage;
+    *ret = (struct dialect_pass_info){.done = true};
+    inspect(root, ret);
     return GW_OK;
 }

@@ -26,7 +26,8 @@ enum gw_err openai_pass_body(struct json root, const struct registry_model *m, b
                              struct buf *out);
 enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
                               struct dialect_pass_info *ret);
-enum gw_err openai_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret);
+enum gw_err openai_pass_answer(struct arena *scratch, struct slice body,
+                               struct dialect_pass_info *ret);
 
 /* openai_answer.c */
 enum gw_err openai_decode_answer(struct arena *a, const struct convo *asked,
@@ -47,6 +48,9 @@ enum gw_err openai_decode_embed(struct arena *a, struct slice body,
                                 struct dialect_embed_answer *ret) MUST_CHECK;
 /* Reads a `usage` object; leaves *ret alone and answers false when `usage` is none. */
 bool openai_usage(struct json usage, struct convo_usage *ret);
+
+/* openai_answer.c: what a finish_reason means. */
+enum convo_stop openai_stop(struct slice reason);
 /* What an error object inside a 2xx answer means; its text, borrowed or in the document's arena. */
 enum gw_err openai_error_in_band(struct json error, struct slice *ret_text);
 

@@ -337,7 +337,7 @@ static enum gw_err read_delta(struct dialect_decoder *d, unsigned choice, struct
     return err ? err : read_extras(d, choice, delta);
 }
 
-static enum convo_stop stop_of(struct slice reason)
+enum convo_stop openai_stop(struct slice reason)
 {
     static const struct {
         const char *word;
@@ -375,7 +375,7 @@ static enum gw_err read_choice(struct dialect_decoder *d, struct json v, unsigne
     if (err || reason.n == 0)
         return err;
     c->finished = d->finished = true;
-    c->stop = stop_of(reason);
+    c->stop = openai_stop(reason);
     c->stop_raw = arena_dup(d->arena, reason);
     return c->stop_raw.p ? GW_OK : GW_ENOMEM;
 }

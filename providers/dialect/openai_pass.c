@@ -128,10 +128,13 @@ static void inspect_choices(struct json choices, struct dialect_pass_info *info)
 
     for (struct json c = json_first(choices); json_exists(c); c = json_next(choices, c)) {
         size_t n = json_raw(json_get(c, "delta")).n;
+        struct json reason = json_get(c, "finish_reason");
 
         info->content_bytes += n > frame ? n - frame : 0;
-        if (json_is(json_get(c, "finish_reason"), JSON_STRING))
-            info->finish = true;
+        if (!json_is(reason, JSON_STRING))
+            continue;
+        info->finish = true;
+        info->odd_end |= !convo_stop_is_ordinary(openai_stop(json_str(reason)));
     }
 }
 
@@ -189,20 +192,22 @@ enum gw_err openai_pass_event(struct slice data, struct arena *scratch,
     return dialect_end(scratch, before, GW_OK);
 }
 
-enum gw_err openai_pass_answer(struct arena *scratch, struct slice body, struct convo_usage *ret)
+enum gw_err openai_pass_answer(struct arena *scratch, struct slice body,
+                               struct dialect_pass_info *ret)
 {
     struct json_limits limits = {.max_tokens = 4000000};
-    struct convo_usage usage = {.known = false};
-    struct json root;
+    struct json root, choices;
     enum gw_err err = json_parse(scratch, body, &limits, &root, NULL);
 
     if (err == GW_ENOMEM)
         return err;
     if (err || !json_is(root, JSON_OBJECT) || json_exists(openai_get(root, "error")))
         return GW_EUPBAD;
-    if (json_count(json_get(root, "choices")) == 0 && json_count(json_get(root, "data")) == 0)
+    choices = json_get(root, "choices");
+    if (json_count(choices) == 0 && json_count(json_get(root, "data")) == 0)
         return GW_EUPBAD;
-    openai_usage(json_get(root, "usage"), &usage);
-    *ret = usage;
+    *ret = (struct dialect_pass_info){.done = true};
+    openai_usage(json_get(root, "usage"), &ret->usage);
+    inspect_choices(choices, ret);
     return GW_OK;
 }

@@ -69,7 +69,7 @@ static void as_answer(struct arena *a, struct slice body)
     struct convo_builder *b = convo_builder_new(a, 1u << 20);
     enum gw_err err = dialect_google.decode_answer(a, NULL, NULL, body, convo_builder_event, b);
     const struct convo_answer *answer = convo_builder_answer(b);
-    struct convo_usage usage;
+    struct dialect_pass_info passed;
     struct buf out;
 
     buf_init(&out, FUZZ_BYTES);
@@ -78,7 +78,7 @@ static void as_answer(struct arena *a, struct slice body)
         assert_object(a, buf_slice(&out));
     }
     buf_deinit(&out);
-    (void)!dialect_google.pass_answer(a, body, &usage);
+    (void)!dialect_google.pass_answer(a, body, &passed);
 }
 
 struct relay {

@@ -72,10 +72,10 @@ static void as_answer(struct arena *a, const struct dialect *from, struct slice 
     struct convo_builder *b = convo_builder_new(a, 1u << 20);
     enum gw_err err = from->decode_answer(a, NULL, NULL, body, convo_builder_event, b);
     const struct convo_answer *answer = convo_builder_answer(b);
-    struct convo_usage usage;
+    struct dialect_pass_info passed;
     struct buf out;
 
-    (void)!anthropic_pass_answer(a, body, &usage);
+    (void)!anthropic_pass_answer(a, body, &passed);
     if (err || !answer->ended)
         return;
     buf_init(&out, 16u << 20);

@@ -56,7 +56,7 @@ static void as_answer(struct arena *a, struct slice body)
     enum gw_err err = dialect_openai.decode_answer(a, NULL, NULL, body, convo_builder_event, b);
     const struct convo_answer *answer = convo_builder_answer(b);
     struct dialect_embed_answer vectors;
-    struct convo_usage usage;
+    struct dialect_pass_info passed;
     struct dialect_error e;
     struct buf out;
 
@@ -70,7 +70,7 @@ static void as_answer(struct arena *a, struct slice body)
     dialect_openai.decode_error(a, 400, body, &e);
     assert(e.message.n <= 2000 && (e.status == 400 || e.err == GW_EMODEL));
     (void)!dialect_openai.decode_embed(a, body, &vectors);
-    (void)!openai_pass_answer(a, body, &usage);
+    (void)!openai_pass_answer(a, body, &passed);
 }
 
 struct relay {

@@ -119,6 +119,18 @@ def test_a_stream_that_broke_is_not_kept(keeping, standin):
     assert ask(keeping, stream=True).headers["x-cache"] == "MISS"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model,reason", [("openai/gpt-4o-mini", "content_filter"), ("openai/gpt-4o-mini", "error"),
+                                          ("anthropic/claude-haiku-4-5", "refusal"),
+                                          ("google/gemini-2.5-flash", "SAFETY")])
+def test_an_answer_that_ended_for_no_ordinary_reason_is_not_kept(keeping, standin, model, reason, stream):
+    standin.control({"finish": reason}, repeat=1)
+    assert keeping.chat(model, "odd", stream=stream).status == 200
+    again = keeping.chat(model, "odd", stream=stream)
+    assert again.headers["x-cache"] == "MISS"
+    assert keeping.chat(model, "odd", stream=stream).headers["x-cache"] == "HIT"
+
+
 def test_an_answer_over_the_limit_is_not_kept(make_gateway, standin):
     gw = make_gateway(conf={"cache.yaml": {"response.mode": "all", "response.max_entry_kb": 1}})
     text = "long " * 1000

@@ -428,9 +428,9 @@ static enum gw_err toy_pass_event(struct slice data_, struct arena *scratch,
 }
 
 static enum gw_err toy_pass_answer(struct arena *scratch, struct slice body,
-                                   struct convo_usage *ret)
+                                   struct dialect_pass_info *ret)
 {
-    *ret = (struct convo_usage){true, 3, 0, 0, 4, 0};
+    *ret = (struct dialect_pass_info){.usage = {true, 3, 0, 0, 4, 0}};
     return slice_starts(body, "{") ? GW_OK : GW_EUPBAD;
 }
 

@@ -105,13 +105,36 @@ static void test_relayed_events_are_told_apart(void **state)
 
 static void test_a_relayed_answer_must_look_like_one(void **state)
 {
-    struct convo_usage u;
+    struct dialect_pass_info u;
 
     assert_int_equal(D->pass_answer(arena, golden("anthropic/text.json"), &u), GW_OK);
-    assert_true(u.known && u.input > 0 && u.output > 0);
+    assert_true(u.usage.known && u.usage.input > 0 && u.usage.output > 0);
+    assert_true(u.finish && !u.odd_end);
     assert_int_equal(D->pass_answer(arena, SLICE("{\"type\":\"error\"}"), &u), GW_EUPBAD);
     assert_int_equal(D->pass_answer(arena, SLICE("[]"), &u), GW_EUPBAD);
     assert_int_equal(D->pass_answer(arena, SLICE("<html>"), &u), GW_EUPBAD);
+}
+
+static void test_an_end_that_is_not_ordinary_is_told(void **state)
+{
+    static const struct {
+        const char *reason;
+        bool odd;
+    } ends[] = {{"end_turn", false}, {"tool_use", false},  {"max_tokens", false},
+                {"refusal", true},   {"pause_turn", true}, {"news", true}};
+
+    for (unsigned n = 0; n < sizeof(ends) / sizeof(*ends); n++) {
+        struct dialect_pass_info i = {.done = false};
+        char text[128];
+
+        snprintf(text, sizeof(text),
+                 "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"%s\"}}", ends[n].reason);
+        assert_int_equal(D->pass_event(slice_cstr(text), arena, &i), GW_OK);
+        assert_int_equal(i.odd_end, ends[n].odd);
+        snprintf(text, sizeof(text), "{\"content\":[],\"stop_reason\":\"%s\"}", ends[n].reason);
+        assert_int_equal(D->pass_answer(arena, slice_cstr(text), &i), GW_OK);
+        assert_int_equal(i.odd_end, ends[n].odd);
+    }
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -123,6 +146,7 @@ int main(void)
         T(test_the_usage_of_a_relayed_stream_is_gathered),
         T(test_relayed_events_are_told_apart),
         T(test_a_relayed_answer_must_look_like_one),
+        T(test_an_end_that_is_not_ordinary_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

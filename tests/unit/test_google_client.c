@@ -546,11 +546,20 @@ static void test_relayed_events_tell_content_finish_usage_and_errors(void **stat
 
 static void test_a_relayed_answer_must_be_one(void **state)
 {
-    struct convo_usage u = {.known = false};
+    struct dialect_pass_info u = {.done = false};
 
     assert_int_equal(D->pass_answer(arena, golden("google/text.json"), &u), GW_OK);
-    assert_true(u.known && u.input > 0);
+    assert_true(u.usage.known && u.usage.input > 0);
+    assert_false(u.odd_end);
     assert_int_equal(D->pass_answer(arena, golden("google/blocked.json"), &u), GW_OK);
+    assert_true(u.odd_end);
+    assert_int_equal(
+        D->pass_answer(arena, SLICE("{\"candidates\":[{\"finishReason\":\"SAFETY\"}]}"), &u),
+        GW_OK);
+    assert_true(u.odd_end);
+    assert_true(passed_event("{\"candidates\":[{\"finishReason\":\"NEWS\"}]}", GW_OK).odd_end);
+    assert_false(
+        passed_event("{\"candidates\":[{\"finishReason\":\"MAX_TOKENS\"}]}", GW_OK).odd_end);
     assert_int_equal(D->pass_answer(arena, SLICE("{}"), &u), GW_EUPBAD);
     assert_int_equal(D->pass_answer(arena, SLICE("{\"candidates\":[]}"), &u), GW_EUPBAD);
     assert_int_equal(D->pass_answer(arena, SLICE("{\"error\":{}}"), &u), GW_EUPBAD);

@@ -512,7 +512,7 @@ static void test_check_094_answers_of_openai_are_read_or_memory_is_short(void **
 static enum gw_err op_pass_event(struct run *run)
 {
     struct dialect_pass_info info = {0};
-    struct convo_usage usage = {0};
+    struct dialect_pass_info whole = {0};
     enum gw_err err = openai_pass_event(*(const struct slice *)run->input, run->arena, &info);
 
     if (err)
@@ -521,8 +521,8 @@ static enum gw_err op_pass_event(struct run *run)
                       16 * info.has_usage + 32 * info.finish);
     show_int(run, (int64_t)info.usage.input);
     show(run, info.text);
-    err = openai_pass_answer(run->arena, *(const struct slice *)run->input, &usage);
-    show_int(run, (int64_t)usage.output);
+    err = openai_pass_answer(run->arena, *(const struct slice *)run->input, &whole);
+    show_int(run, (int64_t)whole.usage.output);
     return err;
 }
 

@@ -197,22 +197,42 @@ static void test_an_event_with_very_many_values_is_read_too(void **state)
 
 static void test_whole_answers_tell_their_usage(void **state)
 {
-    struct convo_usage u = {.input = 99};
+    struct dialect_pass_info u = {.usage = {.input = 99}};
 
     assert_int_equal(openai_pass_answer(arena,
                                         SLICE("{\"choices\":[{\"message\":{}}],\"usage\":{"
                                               "\"prompt_tokens\":1,\"completion_tokens\":2}}"),
                                         &u),
                      GW_OK);
-    assert_true(u.known);
-    assert_int_equal(u.output, 2);
-    assert_true(slice_is(u.raw, "{\"prompt_tokens\":1,\"completion_tokens\":2}"));
+    assert_true(u.usage.known);
+    assert_int_equal(u.usage.output, 2);
+    assert_true(slice_is(u.usage.raw, "{\"prompt_tokens\":1,\"completion_tokens\":2}"));
     assert_int_equal(openai_pass_answer(arena, SLICE("{\"choices\":[{}]}"), &u), GW_OK);
-    assert_false(u.known);
+    assert_false(u.usage.known);
     assert_int_equal(
         openai_pass_answer(arena, SLICE("{\"data\":[{}],\"usage\":{\"prompt_tokens\":6}}"), &u),
         GW_OK);
-    assert_int_equal(u.input, 6);
+    assert_int_equal(u.usage.input, 6);
+}
+
+static void test_an_end_that_is_not_ordinary_is_told(void **state)
+{
+    static const struct {
+        const char *reason;
+        bool odd;
+    } ends[] = {{"stop", false}, {"length", false},        {"tool_calls", false},
+                {"error", true}, {"content_filter", true}, {"news", true}};
+    struct dialect_pass_info u;
+    char text[160];
+
+    for (unsigned n = 0; n < sizeof(ends) / sizeof(*ends); n++) {
+        snprintf(text, sizeof(text),
+                 "{\"choices\":[{\"finish_reason\":\"stop\"},{\"finish_reason\":\"%s\"}]}",
+                 ends[n].reason);
+        assert_int_equal(openai_pass_answer(arena, slice_cstr(text), &u), GW_OK);
+        assert_int_equal(u.odd_end, ends[n].odd);
+        assert_int_equal(looked_at(text).odd_end, ends[n].odd);
+    }
 }
 
 static void test_what_is_no_whole_answer_is_refused(void **state)
@@ -224,7 +244,7 @@ static void test_what_is_no_whole_answer_is_refused(void **state)
                                          "{\"choices\":[]}",
                                          "{\"error\":{},\"choices\":[{}]}",
                                          "{\"choices\":[{}]} x"};
-    struct convo_usage u;
+    struct dialect_pass_info u;
 
     for (unsigned n = 0; n < sizeof(bodies) / sizeof(*bodies); n++)
         if (openai_pass_answer(arena, slice_cstr(bodies[n]), &u) != GW_EUPBAD)
@@ -246,6 +266,7 @@ int main(void)
         T(test_check_059_garbage_is_a_bad_answer),
         T(test_an_event_with_very_many_values_is_read_too),
         T(test_whole_answers_tell_their_usage),
+        T(test_an_end_that_is_not_ordinary_is_told),
         T(test_what_is_no_whole_answer_is_refused),
     };
 
