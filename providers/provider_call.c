@@ -11,15 +11,6 @@
 #include "gateway/core/log.h"
 #include "gateway/core/rng.h"
 
-#include <assert.h>
-#include <stdio.h>
-
-#define OWN_HEADERS 5u /* those of put_headers() */
-#define MAX_HEADERS                                                                                \
-    (DIALECT_MAX_HEADERS + REGISTRY_MAX_HEADERS + PROVIDER_MAX_PASS_HEADERS + OWN_HEADERS)
-
-static_assert(MAX_HEADERS <= TRANSPORT_MAX_HEADERS, "the transport takes what a call can have");
-
 #define PROBE_US 60000000u /* what a probe takes at most that has no deadline */
 
 static void call_next(struct provider_call *c);
@@ -98,119 +89,12 @@ static void call_end(struct provider_call *c, enum gw_err err)
     c->sink->on_end(err, &c->info, &c->usage, vendor, c->arg);
 }
 
-/* --- the targets ------------------------------------------------------------------------------ */
-
-struct needs {
-    unsigned capabilities;
-    uint64_t tokens; /* input and output */
-};
-
-static struct needs needs_of(const struct provider_call *c)
-{
-    struct needs n = {.capabilities = REGISTRY_CAN_EMBED};
-
-    if (c->req.count) {
-        n.capabilities = 0;
-    } else if (c->req.convo) {
-        n.capabilities = convo_needs(c->req.convo);
-        n.tokens = convo_estimate_tokens(c->req.convo) + (uint64_t)c->req.convo->max_tokens;
-    }
-    return n;
-}
-
-static bool too_long(const struct registry_model *m, const struct needs *n)
-{
-    return m->context_tokens > 0 && n->tokens > (uint64_t)m->context_tokens;
-}
-
-static unsigned missing(const struct provider_call *c, const struct registry_model *m,
-                        const struct needs *n)
-{
-    unsigned lacks = m->listed ? n->capabilities & ~m->capabilities : 0;
-
-    if (c->req.embed && (!m->provider->has_embeddings || !m->provider->dialect->encode_embed))
-        lacks |= REGISTRY_CAN_EMBED;
-    return lacks;
-}
-
-/* "openai/gpt-4 cannot take images (vision)" */
-static void refuse_incapable(struct provider_call *c, const struct registry_model *m,
-                             const struct needs *n)
-{
-    static const char *const names[] = {"vision",    "pdf",   "tools",     "json_schema",
-                                        "reasoning", "audio", "embeddings"};
-    unsigned lacks = missing(c, m, n);
-    char list[128] = "";
-    size_t used = 0;
-
-    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (lacks & (1u << i))
-            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? ", " : "",
-                                     names[i]);
-    c->refusal.refused = SLICE("model");
-    if (lacks)
-        c->refusal.why = arena_printf(c->req.arena, "The model %.*s has no support for: %s.",
-                                      SLICE_ARG(m->id), list);
-    else
-        c->refusal.why = arena_printf(
-            c->req.arena,
-            "The request needs about %llu tokens (input and max_tokens), the context length of the "
-            "model %.*s is %lld.",
-            (unsigned long long)n->tokens, SLICE_ARG(m->id), (long long)m->context_tokens);
-    c->refusal_err = GW_EUNSUPPORTED;
-}
-
-static bool candidate_of(struct provider_call *c, const struct registry_target *t,
-                         const struct needs *n, struct select_candidate *ret)
-{
-    const struct registry_model *m = t->model;
-    struct provider_state *s = provider_state_of(m->provider->name);
-    uint64_t now = loop_now_us();
-
-    if (!s)
-        return false;
-    if (!s->present)
-        s->config = m->provider->breaker;
-    *ret = (struct select_candidate){
-        .capable = !missing(c, m, n) && !too_long(m, n),
-        .open = !breaker_would_allow(&s->breaker, &s->config, now),
-        .weight = t->weight,
-        .price = -1,
-        .ewma_us = select_ewma_value(&provider_model_of(s, m)->latency, now),
-        .in_flight = s->in_flight,
-    };
-    if (m->pico_usd.input >= 0 && m->pico_usd.output >= 0)
-        ret->price = m->pico_usd.input + m->pico_usd.output;
-    return true;
-}
-
-/* Orders the targets; rank[] is each one's place before open circuits were moved to the end. */
-static enum gw_err call_order(struct provider_call *c)
-{
-    struct select_candidate list[REGISTRY_MAX_TARGETS];
-    unsigned wished[REGISTRY_MAX_TARGETS];
-    struct needs n = needs_of(c);
-    uint64_t random = rng_u64();
-
-    for (unsigned i = 0; i < c->req.route.n_targets; i++)
-        if (!candidate_of(c, &c->req.route.targets[i], &n, &list[i]))
-            return GW_ENOMEM;
-    c->n_order =
-        select_order(c->req.route.strategy, list, c->req.route.n_targets, random, c->order);
-    for (unsigned i = 0; i < c->req.route.n_targets; i++)
-        list[i].open = false;
-    (void)select_order(c->req.route.strategy, list, c->req.route.n_targets, random, wished);
-    for (unsigned i = 0; i < c->n_order; i++)
-        c->rank[wished[i]] = i;
-    if (c->n_order == 0 && c->req.route.n_targets)
-        refuse_incapable(c, c->req.route.targets[0].model, &n);
-    return GW_OK;
-}
+/* --- which target, and whether it may be asked ------------------------------------------------ */
 
 static void call_begin(void *arg)
 {
     struct provider_call *c = arg;
-    enum gw_err err = call_order(c);
+    enum gw_err err = provider_order_targets(c);
 
     if (err)
         call_end(c, err);
@@ -257,50 +141,6 @@ static bool target_admits(struct provider_call *c)
     return true;
 }
 
-/* --- the request ------------------------------------------------------------------------------ */
-
-/* The client would rather have no answer than one without what it asked for. */
-static enum gw_err refuse_lossy(struct provider_call *c)
-{
-    struct slice field = slice_cstr(c->report.dropped[0]);
-
-    return convo_refuse(&c->report, GW_EUNSUPPORTED, field,
-                        arena_printf(c->req.arena,
-                                     "%.*s cannot be carried to %.*s, and X-Postern-Strict is set.",
-                                     SLICE_ARG(field), SLICE_ARG(c->model->id)));
-}
-
-static enum gw_err encode(struct provider_call *c)
-{
-    const struct dialect *d = c->model->provider->dialect;
-    struct dialect_request *out = &c->dialect_request;
-    enum gw_err err;
-
-    *out = (struct dialect_request){.body = &c->body};
-    buf_reset(&c->body);
-    c->report = (struct convo_report){0};
-    c->info.passed_through = false;
-    if (c->req.embed) {
-        err = d->encode_embed(c->req.arena, c->req.embed, c->model, out, &c->report);
-    } else if (c->req.inbound == d && d->pass_body && json_exists(c->req.body)) {
-        c->info.passed_through = true;
-        err = c->req.count ? d->count_request(c->req.arena, c->model, out)
-                           : d->pass_request(c->req.arena, c->model, c->stream, out);
-        if (!err)
-            err = d->pass_body(c->req.body, c->model, c->stream, &c->body);
-    } else {
-        if (c->req.decoded)
-            c->report = *c->req.decoded;
-        err = d->encode_request(c->req.convo, c->model, out, &c->report);
-        if (!err && c->req.strict && c->report.n_dropped)
-            err = refuse_lossy(c);
-    }
-    if (!err)
-        err = buf_err(&c->body);
-    c->url = arena_join(c->req.arena, c->model->provider->base_url, out->path);
-    return err || c->url.p ? err : GW_ENOMEM;
-}
-
 /* Goes on to the first target from c->at on that can be asked, and asks it. */
 static void call_next(struct provider_call *c)
 {
@@ -323,7 +163,7 @@ static void call_next(struct provider_call *c)
         }
         if (!target_admits(c))
             continue;
-        err = encode(c);
+        err = provider_encode(c);
         if (err == GW_EUNSUPPORTED || err == GW_EBADREQ) {
             if (!c->refusal_err)
                 c->refusal = c->report;
@@ -344,46 +184,6 @@ static void call_next(struct provider_call *c)
     call_exhausted(c);
 }
 
-/* The client's own header of this name goes along instead. */
-static bool is_passed(const struct provider_call *c, struct slice name)
-{
-    for (unsigned i = 0; c->info.passed_through && i < c->req.n_pass_headers; i++)
-        if (c->req.pass_headers[i].name.n == name.n &&
-            strncasecmp(c->req.pass_headers[i].name.p, name.p, name.n) == 0)
-            return true;
-    return false;
-}
-
-static unsigned put_headers(struct provider_call *c, struct transport_header *to)
-{
-    const struct registry_provider *p = c->model->provider;
-    unsigned n = 0;
-
-    to[n++] = (struct transport_header){SLICE("Content-Type"), SLICE("application/json")};
-    to[n++] = (struct transport_header){SLICE("Accept"), c->stream ? SLICE("text/event-stream")
-                                                                   : SLICE("application/json")};
-    for (unsigned i = 0; i < c->dialect_request.n_headers; i++)
-        if (!is_passed(c, c->dialect_request.headers[i].name))
-            to[n++] = (struct transport_header){c->dialect_request.headers[i].name,
-                                                c->dialect_request.headers[i].value};
-    for (unsigned i = 0; i < p->n_headers; i++)
-        to[n++] = (struct transport_header){p->headers[i].name, p->headers[i].value};
-    for (unsigned i = 0; c->info.passed_through && i < c->req.n_pass_headers; i++)
-        to[n++] =
-            (struct transport_header){c->req.pass_headers[i].name, c->req.pass_headers[i].value};
-    if (c->req.request_id.n)
-        to[n++] = (struct transport_header){SLICE("x-request-id"), c->req.request_id};
-    if (c->req.traceparent.n)
-        to[n++] = (struct transport_header){SLICE("traceparent"), c->req.traceparent};
-    if (p->dialect == &dialect_openai && strcmp(p->name, "openai") == 0) {
-        if (!c->idempotency_key[0])
-            rng_hex(c->idempotency_key, sizeof(c->idempotency_key) / 2);
-        to[n++] = (struct transport_header){
-            SLICE("Idempotency-Key"), slice_of(c->idempotency_key, sizeof(c->idempotency_key))};
-    }
-    return n;
-}
-
 static void on_head(const struct transport_head *head, void *arg);
 static void on_data(struct slice bytes, void *arg);
 static void on_done(enum gw_err err, const struct transport_result *res, void *arg);
@@ -393,12 +193,12 @@ static const struct transport_callbacks callbacks = {on_head, on_data, on_done};
 static struct op *start_transfer(struct provider_call *c)
 {
     const struct conf *conf = c->req.conf;
-    struct transport_header headers[MAX_HEADERS];
+    struct transport_header headers[PROVIDER_MAX_HEADERS];
     struct transport_request req = {
         .method = "POST",
         .url = c->url,
         .headers = headers,
-        .n_headers = put_headers(c, headers),
+        .n_headers = provider_put_headers(c, headers),
         .body = buf_slice(&c->body),
         .stream = c->stream,
         .http2 = conf->provider_http2,

@@ -1,6 +1,6 @@
 /*
- * provider_private.h - what provider.c (state kept by provider name), provider_call.c (the flow of
- * one call) and provider_answer.c (reading what comes back) share.
+ * provider_private.h - what provider.c (state kept by provider name) and the files of one call
+ * share.
  */
 #pragma once
 
@@ -85,7 +85,10 @@ void provider_count_usage(struct provider_state *s, struct provider_model *m,
                           const struct registry_model *rm, const struct convo_usage *u, bool embed);
 void provider_add_in_flight(struct provider_state *s, int delta);
 
-/* --- one call: provider_call.c drives it, provider_answer.c reads what comes back ------------- */
+/* --- one call ----------------------------------------------------------------------------------
+ */
+/* provider_call.c drives it, provider_targets.c orders its targets, provider_request.c writes what
+ * is sent, provider_answer.c reads what comes back. */
 
 /* The answer of one sending, from its head to its end. */
 struct provider_answer {
@@ -176,3 +179,16 @@ void provider_answer_head(struct provider_call *c, const struct transport_head *
 enum gw_err provider_answer_data(struct provider_call *c, struct slice bytes);
 /* The transport is done with `err`: reads the rest; what it returns is how the sending ended. */
 enum gw_err provider_answer_end(struct provider_call *c, enum gw_err err);
+
+/* Puts the targets into the order in which they are asked, c->order; c->rank is each one's place
+ * before open circuits were moved to the end. Where none can do it, why is in c->refusal. */
+enum gw_err provider_order_targets(struct provider_call *c) MUST_CHECK;
+
+/* Writes the request for c->model: c->body, c->url, c->dialect_request. GW_EUNSUPPORTED and
+ * GW_EBADREQ with c->report when this target cannot be asked. */
+enum gw_err provider_encode(struct provider_call *c) MUST_CHECK;
+#define PROVIDER_OWN_HEADERS 5u /* the gateway's own */
+#define PROVIDER_MAX_HEADERS                                                                       \
+    (DIALECT_MAX_HEADERS + REGISTRY_MAX_HEADERS + PROVIDER_MAX_PASS_HEADERS + PROVIDER_OWN_HEADERS)
+/* Its headers, as slices of the call; returns how many, at most PROVIDER_MAX_HEADERS. */
+unsigned provider_put_headers(struct provider_call *c, struct transport_header *to);

@@ -33,6 +33,8 @@
 #include "providers/provider.c"
 #include "providers/provider_answer.c"
 #include "providers/provider_call.c"
+#include "providers/provider_request.c"
+#include "providers/provider_targets.c"
 
 #include <stdlib.h>
 
