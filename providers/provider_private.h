@@ -85,8 +85,7 @@ void provider_count_usage(struct provider_state *s, struct provider_model *m,
                           const struct registry_model *rm, const struct convo_usage *u, bool embed);
 void provider_add_in_flight(struct provider_state *s, int delta);
 
-/* --- one call ----------------------------------------------------------------------------------
- */
+/* --- one call ------------------------------------------------------------------------------- */
 /* provider_call.c drives it, provider_targets.c orders its targets, provider_request.c writes what
  * is sent, provider_answer.c reads what comes back. */
 
