@@ -1,22 +1,20 @@
 /* admit_refuse.c - see admit_refuse.h. */
 #include "handlers/admit_refuse.h"
 
+#include "gateway/core/decimal.h"
 #include "gateway/core/metrics.h"
 
-#include <stdio.h>
 #include <time.h>
-
-#define NANO 1000000000
 
 struct slice admit_dollars(struct arena *a, int64_t nano_usd)
 {
     uint64_t n = nano_usd < 0 ? 0 - (uint64_t)nano_usd : (uint64_t)nano_usd;
-    struct slice s = arena_printf(a, "%s$%llu.%09llu", nano_usd < 0 ? "-" : "",
-                                  (unsigned long long)(n / NANO), (unsigned long long)(n % NANO));
+    char text[DECIMAL_NANO_MAX + 2], *end = stpcpy(text, nano_usd < 0 ? "-$" : "$");
 
-    for (unsigned kept = 9; s.n && kept > 2 && s.p[s.n - 1] == '0'; kept--)
-        s.n--;
-    return s;
+    end = decimal_nano(end, n);
+    for (unsigned kept = 9; kept > 2 && end[-1] == '0'; kept--)
+        end--;
+    return arena_dup(a, slice_of(text, (size_t)(end - text)));
 }
 
 static void set_number(struct request *req, const char *name, int64_t v)

@@ -198,11 +198,12 @@ void chat_reuse_note(struct chat *c)
 
     if (!odd)
         meaning_keep(c);
-    if (c->flight && odd)
+    if (!c->flight)
+        return;
+    if (odd)
         flight_keep_not(c->flight);
-    if (c->flight)
-        flight_note(c->flight, &c->usage,
-                    c->usage.known && c->info && c->info->model
-                        ? registry_cost(c->info->model, &c->usage)
-                        : -1);
+    flight_note(c->flight, &c->usage,
+                c->usage.known && c->info && c->info->model
+                    ? registry_cost(c->info->model, &c->usage)
+                    : -1);
 }

@@ -7,7 +7,6 @@
 #include "gateway/http/form.h"
 
 #define MAX_FALLBACKS 8u
-#define NANO 1000000000u
 
 const struct registry *llm_registry(const struct request *req)
 {
@@ -89,14 +88,11 @@ void llm_refuse(struct request *req, enum gw_err err, const struct convo_report 
 
 struct slice llm_dollars(struct arena *a, int64_t nano_usd)
 {
-    char text[DECIMAL_MAX + 10], *end;
+    char text[DECIMAL_NANO_MAX];
 
     if (nano_usd < 0)
         return SLICE_NONE;
-    end = decimal_u64(text, (uint64_t)nano_usd / NANO);
-    *end++ = '.';
-    end = decimal_padded(end, (uint64_t)nano_usd % NANO, 9);
-    return arena_dup(a, slice_of(text, (size_t)(end - text)));
+    return arena_dup(a, slice_of(text, (size_t)(decimal_nano(text, (uint64_t)nano_usd) - text)));
 }
 
 static void set_dropped(struct request *req, const struct convo_report *rep)

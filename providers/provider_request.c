@@ -55,8 +55,7 @@ enum gw_err provider_encode(struct provider_call *c)
 static bool is_passed(const struct provider_call *c, struct slice name)
 {
     for (unsigned i = 0; c->info.passed_through && i < c->req.n_pass_headers; i++)
-        if (c->req.pass_headers[i].name.n == name.n &&
-            strncasecmp(c->req.pass_headers[i].name.p, name.p, name.n) == 0)
+        if (slice_eq_nocase(c->req.pass_headers[i].name, name))
             return true;
     return false;
 }

@@ -89,20 +89,10 @@ static char *put_uuid(char *to, struct slice s)
     return uuid_is(s) ? put_text(to, s) : put_null(to);
 }
 
-static char *put_digits(char *to, uint64_t v, unsigned at_least)
-{
-    char digits[DECIMAL_MAX];
-    size_t n = (size_t)(decimal_u64(digits, v) - digits);
-
-    for (; at_least > n; at_least--)
-        *to++ = '0';
-    return mempcpy(to, digits, n);
-}
-
 static char *put_number(char *to, uint64_t v, uint64_t max)
 {
     *to++ = '\t';
-    return put_digits(to, v < max ? v : max, 1);
+    return decimal_u64(to, v < max ? v : max);
 }
 
 static char *put_cost(char *to, int64_t nano_usd)
@@ -133,13 +123,13 @@ static char *put_time(char *to, uint64_t wall_us)
     }
     *to++ = '\t';
     memcpy(to, date, 11);
-    to = put_digits(to + 11, s / 3600 % 24, 2);
+    to = decimal_padded(to + 11, s / 3600 % 24, 2);
     *to++ = ':';
-    to = put_digits(to, s / 60 % 60, 2);
+    to = decimal_padded(to, s / 60 % 60, 2);
     *to++ = ':';
-    to = put_digits(to, s % 60, 2);
+    to = decimal_padded(to, s % 60, 2);
     *to++ = '.';
-    to = put_digits(to, wall_us % 1000000, 6);
+    to = decimal_padded(to, wall_us % 1000000, 6);
     memcpy(to, "+00", 3);
     return to + 3;
 }

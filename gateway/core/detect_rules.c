@@ -283,11 +283,6 @@ static struct slice operand(struct text *t, bool *quoted)
     return slice_of(from, n);
 }
 
-static bool same_nocase(struct slice a, struct slice b)
-{
-    return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
-}
-
 /* Does the word that ends here stand behind a quote or a parenthesis, which may have ended a value?
  */
 static bool has_broken_out(struct text t)
@@ -311,7 +306,7 @@ static bool is_same_twice(struct text t, struct text or)
     else if (!take_word(&t, "like"))
         return false;
     b = operand(&t, &quoted);
-    if (!same_nocase(a, b) || (a.n == 0 && !quoted))
+    if (!slice_eq_nocase(a, b) || (a.n == 0 && !quoted))
         return false;
     return quoted || (a.n && a.p[0] >= '0' && a.p[0] <= '9') || has_broken_out(or);
 }

@@ -111,10 +111,10 @@ struct request *request_unref(struct request *req)
 
 struct slice request_header(const struct request *req, const char *name)
 {
-    size_t n = strlen(name);
+    struct slice key = slice_cstr(name);
 
     for (unsigned i = 0; i < req->n_headers; i++)
-        if (req->headers[i].name.n == n && strncasecmp(req->headers[i].name.p, name, n) == 0)
+        if (slice_eq_nocase(req->headers[i].name, key))
             return req->headers[i].value;
     return SLICE_NONE;
 }

@@ -99,7 +99,11 @@ void slowest_hook(struct request *req)
 {
     uint64_t now = loop_clock_us(), took = now - req->started_us;
     struct place *p = place_for_new(now);
-    struct slow_request r = {
+    struct slow_request r;
+
+    if (!took || (!is_old(&p->r, now) && p->r.took_us >= took))
+        return;
+    r = (struct slow_request){
         .ended_us = now,
         .wall_us = loop_wall_us(),
         .took_us = took,
@@ -107,9 +111,6 @@ void slowest_hook(struct request *req)
         .method = req->method,
         .status = req->status,
     };
-
-    if (!took || (!is_old(&p->r, now) && p->r.took_us >= took))
-        return;
     copy_text(r.endpoint, sizeof(r.endpoint),
               slice_cstr(req->route ? req->route->path : "unmatched"));
     copy_text(r.id, sizeof(r.id), req->id);
