@@ -18,7 +18,10 @@ def spooled(make_gateway, pg, n=20, **kw):
     """A gateway whose database has gone away, and the ids of the calls made since then."""
     gw = restartable(make_gateway, pg=pg, **kw)
     pg.kill()
-    return gw, [call(gw) for _ in range(n)]
+    ids = [call(gw) for _ in range(n)]
+    # an attempt has failed: from now on they fail at once, and none holds a batch that was read before
+    patient(lambda: events(gw, "ledger_waits"), lambda: gw.log()[-2000:])
+    return gw, ids
 
 
 def spool_files(gw):
